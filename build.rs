@@ -1,0 +1,22 @@
+//! Compiles the proto files without a system protoc, and keeps their descriptors for reflection.
+
+use std::path::PathBuf;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = [
+        "withheld/v1/common.proto",
+        "withheld/v1/visibility.proto",
+        "withheld/v1/order.proto",
+        "withheld/v1/protection.proto",
+        "withheld/v1/error.proto",
+        "withheld/journal/v1/journal.proto",
+    ];
+    println!("cargo::rerun-if-changed=proto");
+    println!("cargo::rerun-if-changed=data");
+    let descriptors = protox::compile(files, ["proto"])?;
+    let public = protox::compile(files.get(..5).unwrap_or_default(), ["proto"])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("withheld.v1.bin"), prost::Message::encode_to_vec(&public))?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

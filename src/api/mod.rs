@@ -1,0 +1,109 @@
+//! The gRPC services: the only users of tonic.
+//!
+//! A handler is parse → look up or submit → render. Past `parse` there is no bare number or text; every error becomes a
+//! status in `status`, and nowhere else.
+
+mod explain;
+mod orders;
+mod page;
+mod parse;
+mod protection;
+mod render;
+mod status;
+mod visibility;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::Desk;
+use crate::domain::country::UnknownViewerPolicy;
+use crate::domain::rules::Rules;
+use crate::replica::{Published, Replica};
+use parse::Consistency;
+use status::ServiceError;
+
+pub use orders::Orders;
+pub use protection::Protections;
+pub use visibility::Visibility;
+
+/// The longest wait for a revision.
+const REVISION_WAIT: Duration = Duration::from_secs(5);
+
+/// What the services answer from.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// What this process knows.
+    pub replica: Replica,
+    /// Where commands go.
+    pub desk: Desk,
+    /// The data that decisions rest on.
+    pub rules: Arc<Rules>,
+    /// What a viewer of unknown country sees.
+    pub unknown_viewer: UnknownViewerPolicy,
+    /// The most accounts and posts in one query.
+    pub max_batch: usize,
+    /// Cancelled when the service shuts down.
+    pub stop: CancellationToken,
+}
+
+impl Context {
+    /// Waits until the replica is as fresh as the caller asks, or says why it is not.
+    async fn await_consistency(&self, asked: Consistency, deadline: Option<Duration>) -> Result<(), ServiceError> {
+        if !self.replica.is_ready() {
+            return Err(ServiceError::Loading);
+        }
+        if let Some(wanted) = asked.at_least_revision
+            && self.replica.load().index.revision() < wanted
+        {
+            // Leave the caller time to be told; its own deadline would tell it nothing.
+            let wait = deadline.map_or(REVISION_WAIT, |d| REVISION_WAIT.min(d.mul_f32(0.8)));
+            if tokio::time::timeout(wait, self.replica.reached(wanted)).await.is_err() {
+                let at = self.replica.load().index.revision();
+                return Err(if self.replica.freshness().live {
+                    ServiceError::RevisionNotWritten { wanted, at }
+                } else {
+                    ServiceError::RevisionNotReached { wanted, at }
+                });
+            }
+        }
+        let age = self.replica.freshness().age;
+        match asked.max_staleness {
+            Some(limit) if age > limit => Err(ServiceError::TooStale { age, limit }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What is published once the replica is as fresh as asked, to keep for a longer computation.
+    async fn published<T>(
+        &self,
+        request: &tonic::Request<T>,
+        consistency: Option<crate::pb::v1::Consistency>,
+    ) -> Result<Arc<Published>, ServiceError> {
+        self.await_consistency(Consistency::try_from(consistency)?, deadline(request.metadata())).await?;
+        Ok(self.replica.current())
+    }
+}
+
+/// The caller's deadline, from `grpc-timeout`.
+fn deadline(metadata: &tonic::metadata::MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number.saturating_mul(3600))),
+        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// Runs a longer computation where it keeps nobody waiting.
+async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| ServiceError::Internal(error.to_string()))
+}

@@ -1,0 +1,489 @@
+//! OrderService: what operators do with orders.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio_stream::StreamExt as _;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::page::{self, Cursor};
+use super::parse::{self, MAX_ITEMS};
+use super::status::{BadFields, ServiceError};
+use super::{Context, compute, render};
+use crate::clock::new_id;
+use crate::desk::Done;
+use crate::domain::country::CountrySet;
+use crate::domain::decide::{Command, Decision, decide};
+use crate::domain::event::{Attribution, Recorded};
+use crate::domain::ids::{OrderId, Revision, UploadId};
+use crate::domain::item::{Disposition, ItemChunk};
+use crate::domain::order::{Order, OrderNo, OrderState};
+use crate::domain::plan;
+use crate::pb::v1 as pb;
+use crate::pb::v1::order_service_server::OrderService;
+use crate::replica::Published;
+
+/// Exceptions shown in a preview.
+const SHOWN: usize = 100;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    context: Context,
+    /// How long a staged list is kept.
+    keep_uploads: SignedDuration,
+}
+
+/// What a change of an order's standing gives back, whatever the change.
+struct Changed {
+    order: Option<pb::Order>,
+    effect: Option<pb::Effect>,
+    revision: u64,
+    already_done: bool,
+}
+
+impl Orders {
+    /// The service over a context; staged lists are kept for as long as said.
+    #[must_use]
+    pub const fn new(context: Context, keep_uploads: SignedDuration) -> Self {
+        Self { context, keep_uploads }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.context.replica.clock().now()
+    }
+
+    fn find(published: &Published, id: &OrderId) -> Result<Arc<Order>, ServiceError> {
+        published.state.order(id).cloned().ok_or_else(|| ServiceError::OrderNotFound(id.clone()))
+    }
+
+    async fn submit(&self, command: Command, by: Attribution) -> Result<Done, ServiceError> {
+        Ok(self.context.desk.submit(command, by).await?)
+    }
+
+    fn rendered(&self, id: &OrderId) -> Result<pb::Order, ServiceError> {
+        Ok(render::order(&*Self::find(&self.context.replica.current(), id)?, self.now()))
+    }
+
+    /// Carries a change of an order out, or only says what it would change.
+    async fn change(
+        &self,
+        order: Option<OrderId>,
+        by: Option<Attribution>,
+        validate_only: bool,
+        bad: BadFields,
+        command: impl FnOnce(OrderId) -> Command,
+    ) -> Result<Changed, ServiceError> {
+        bad.none()?;
+        let (Some(order), Some(by)) = (order, by) else {
+            return Err(ServiceError::Internal("a parsed command is incomplete".to_owned()));
+        };
+        let command = command(order.clone());
+        let done = if validate_only {
+            if !self.context.replica.is_ready() {
+                return Err(ServiceError::Loading);
+            }
+            let (published, rules, now) = (self.context.replica.current(), Arc::clone(&self.context.rules), self.now());
+            let now = now.max(published.state.at());
+            compute(move || match decide(&published.state, &rules, &command, &by, now)? {
+                Decision::Write(_, effect) => Ok(Done { revision: Revision::START, repeated: false, effect }),
+                Decision::Repeated(revision) => Ok(Done { revision, repeated: true, effect: Default::default() }),
+                Decision::Nothing => Ok(Done { revision: Revision::START, repeated: false, effect: Default::default() }),
+            })
+            .await?
+            .map_err(|rejection: crate::domain::rejection::Rejection| ServiceError::from(rejection))?
+        } else {
+            self.submit(command, by).await?
+        };
+        Ok(Changed {
+            order: Some(self.rendered(&order)?),
+            effect: Some(render::effect(&done.effect)),
+            revision: done.revision.get(),
+            already_done: done.repeated,
+        })
+    }
+}
+
+fn listed(items: Option<pb::apply_order_request::Items>) -> Option<Result<pb::ItemList, String>> {
+    use pb::apply_order_request::Items;
+    items.map(|items| match items {
+        Items::ItemList(list) => Ok(list),
+        Items::UploadId(upload) => Err(upload),
+    })
+}
+
+/// The first items on which nothing is done, or that are declined.
+fn exceptions(plan: &plan::Plan) -> Vec<pb::ItemOutcome> {
+    let all = (0_u32..).zip(plan.items.iter()).zip(plan.event.dispositions.iter());
+    let exceptional = all.filter(|(_, disposition)| !disposition.takes_effect());
+    exceptional.take(SHOWN).map(|((at, item), done)| render::item(at, item, *done, None, false)).collect()
+}
+
+/// What is worth a second look.
+fn warnings(plan: &plan::Plan, now: Timestamp) -> Vec<String> {
+    let spec = &plan.event.spec;
+    let count = |wanted: fn(Disposition) -> bool| plan.event.dispositions.iter().filter(|d| wanted(**d)).count();
+    let mut warnings = Vec::new();
+    let unresolved = count(|d| matches!(d, Disposition::Unresolved | Disposition::Unsupported));
+    if unresolved > 0 {
+        warnings.push(format!("{unresolved} of {} items get no action: they do not resolve", plan.items.len()));
+    }
+    let declined = count(|d| matches!(d, Disposition::DeclinedProtected(_)));
+    if declined > 0 {
+        warnings.push(format!("{declined} items name protected accounts and are declined"));
+    }
+    if count(Disposition::takes_effect) == 0 {
+        warnings.push("nothing would be withheld".to_owned());
+    }
+    if spec.specified_items.is_none() {
+        warnings.push("specified_items is not stated, so the list is not checked against the letter".to_owned());
+    }
+    if spec.comply_by.is_some_and(|due| due < now) {
+        warnings.push("comply_by has passed already".to_owned());
+    }
+    if spec.territory.countries().is_everywhere() {
+        warnings.push("the order holds worldwide".to_owned());
+    }
+    if let Some(from) = spec.effective_from.filter(|from| *from > now) {
+        warnings.push(format!("nothing changes before {from}, when the order starts by itself"));
+    }
+    warnings
+}
+
+/// The order as it would be recorded.
+fn planned(plan: &plan::Plan, by: Attribution, now: Timestamp) -> pb::Order {
+    let applied = Recorded { revision: Revision::START, at: now, by };
+    let order = Order::new(OrderNo(u32::MAX), applied, Arc::clone(&plan.event), plan.items.clone());
+    pb::Order { applied_at: None, effect_given_at: None, ..render::order(&order, now) }
+}
+
+#[tonic::async_trait]
+impl OrderService for Orders {
+    async fn preview_order(
+        &self,
+        request: Request<pb::PreviewOrderRequest>,
+    ) -> Result<Response<pb::PreviewOrderResponse>, Status> {
+        let published = self.context.published(&request, None).await?;
+        let request = request.into_inner();
+        let mut bad = BadFields::default();
+        let nobody = pb::CommandContext { actor: "preview".to_owned(), ..Default::default() };
+        let by = parse::attribution(&mut bad, Some(nobody), false, "PreviewOrder", &request);
+        let order = parse::order(&mut bad, request.order);
+        bad.none()?;
+        let items = request.items.map(|items| match items {
+            pb::preview_order_request::Items::ItemList(list) => Ok(list),
+            pb::preview_order_request::Items::UploadId(upload) => Err(upload),
+        });
+        let source = parse::source(items, &self.context.rules.links)?;
+        let (Some(order), Some(by)) = (order, by) else {
+            return Err(ServiceError::Internal("a parsed order is incomplete".to_owned()).into());
+        };
+        let (rules, now) = (Arc::clone(&self.context.rules), self.now().max(published.state.at()));
+        let answer = compute(move || {
+            let state = &published.state;
+            if let Some(applied) = state.order(&order.order_id) {
+                let (order, revision) = (applied.id().clone(), applied.applied().revision);
+                return Err(crate::domain::rejection::Rejection::OrderIdTaken { order, revision });
+            }
+            let plan = plan::apply(state, &rules, &order, &source, now)?;
+            Ok(pb::PreviewOrderResponse {
+                order: Some(planned(&plan, by, now)),
+                effect: Some(render::effect(&plan.effect)),
+                exceptions: exceptions(&plan),
+                warnings: warnings(&plan, now),
+                digest: plan.digest.as_bytes().to_vec(),
+                revision: state.revision().get(),
+            })
+        });
+        Ok(Response::new(answer.await?.map_err(ServiceError::from)?))
+    }
+
+    async fn upload_items(
+        &self,
+        request: Request<Streaming<pb::UploadItemsRequest>>,
+    ) -> Result<Response<pb::UploadItemsResponse>, Status> {
+        let mut chunks = request.into_inner();
+        let name = new_id();
+        let upload: UploadId =
+            name.parse().map_err(|_| ServiceError::Internal(format!("bad upload id `{name}`")))?;
+        let (mut context, mut total, mut revision, mut started) = (None, 0_u32, 0, None);
+        let mut undone: std::collections::BTreeMap<&'static str, u64> = std::collections::BTreeMap::new();
+        while let Some(mut chunk) = chunks.next().await.transpose()? {
+            let (first, own) = (context.is_none(), chunk.context.take());
+            let context = context.get_or_insert_with(|| own.unwrap_or_default());
+            let mut bad = BadFields::default();
+            let part = pb::CommandContext { request_id: format!("{name}:{total}"), ..context.clone() };
+            let by = parse::attribution(&mut bad, Some(part), false, "UploadItems", &chunk);
+            bad.none()?;
+            let items: Arc<ItemChunk> =
+                parse::items(chunk.items, total.saturating_add(1), &self.context.rules.links)?;
+            if items.is_empty() && !first {
+                continue;
+            }
+            total = total.saturating_add(u32::try_from(items.len()).unwrap_or(u32::MAX));
+            for item in items.iter() {
+                let (cause, _) = render::undone(item.resolution);
+                if !cause.is_empty() {
+                    *undone.entry(cause).or_default() += 1;
+                }
+            }
+            started.get_or_insert_with(|| self.now());
+            let Some(by) = by else { return Err(ServiceError::Internal("no attribution".to_owned()).into()) };
+            revision = self.submit(Command::StageItems { upload: upload.clone(), items }, by).await?.revision.get();
+        }
+        let Some(started) = started else {
+            let mut bad = BadFields::default();
+            bad.add("items", "the list is empty: send at least one message");
+            return Err(ServiceError::from(bad).into());
+        };
+        let count = |(cause, items): (&str, u64)| pb::DispositionCount {
+            disposition: pb::Disposition::NoAction.into(),
+            cause: cause.to_owned(),
+            items,
+        };
+        Ok(Response::new(pb::UploadItemsResponse {
+            upload_id: name,
+            items: total.into(),
+            unresolved: undone.into_iter().map(count).collect(),
+            expires_at: started.checked_add(self.keep_uploads).ok().map(render::time),
+            revision,
+        }))
+    }
+
+    async fn apply_order(
+        &self,
+        request: Request<pb::ApplyOrderRequest>,
+    ) -> Result<Response<pb::ApplyOrderResponse>, Status> {
+        let mut request = request.into_inner();
+        let context = request.context.take();
+        let mut bad = BadFields::default();
+        let by = parse::attribution(&mut bad, context, false, "ApplyOrder", &request);
+        let order = parse::order(&mut bad, request.order);
+        let preview = parse::preview_digest(&mut bad, &request.preview_digest);
+        bad.none()?;
+        let items = parse::source(listed(request.items), &self.context.rules.links)?;
+        let (Some(order), Some(by)) = (order, by) else {
+            return Err(ServiceError::Internal("a parsed order is incomplete".to_owned()).into());
+        };
+        let id = order.order_id.clone();
+        let done = self.submit(Command::ApplyOrder { order: Box::new(order), items, preview }, by).await?;
+        Ok(Response::new(pb::ApplyOrderResponse {
+            order: Some(self.rendered(&id)?),
+            revision: done.revision.get(),
+            already_applied: done.repeated,
+        }))
+    }
+
+    async fn lift_order(
+        &self,
+        request: Request<pb::LiftOrderRequest>,
+    ) -> Result<Response<pb::LiftOrderResponse>, Status> {
+        let mut request = request.into_inner();
+        let (context, mut bad) = (request.context.take(), BadFields::default());
+        let by = parse::attribution(&mut bad, context, true, "LiftOrder", &request);
+        let order = parse::order_id(&mut bad, "order_id", &request.order_id);
+        let Changed { order, effect, revision, already_done } =
+            self.change(order, by, request.validate_only, bad, Command::LiftOrder).await?;
+        Ok(Response::new(pb::LiftOrderResponse { order, effect, revision, already_done }))
+    }
+
+    async fn lift_items(
+        &self,
+        request: Request<pb::LiftItemsRequest>,
+    ) -> Result<Response<pb::LiftItemsResponse>, Status> {
+        let mut request = request.into_inner();
+        let (context, mut bad) = (request.context.take(), BadFields::default());
+        let by = parse::attribution(&mut bad, context, true, "LiftItems", &request);
+        let order = parse::order_id(&mut bad, "order_id", &request.order_id);
+        let items = request.items.map(|items| match items {
+            pb::lift_items_request::Items::ItemList(list) => Ok(list),
+            pb::lift_items_request::Items::UploadId(upload) => Err(upload),
+        });
+        let items = parse::source(items, &self.context.rules.links)?;
+        let command = |order| Command::LiftItems { order, items };
+        let Changed { order, effect, revision, already_done } =
+            self.change(order, by, request.validate_only, bad, command).await?;
+        let items_lifted = effect.as_ref().map_or(0, |e| e.accounts_changed + e.posts_changed + e.unchanged);
+        Ok(Response::new(pb::LiftItemsResponse { order, effect, revision, already_done, items_lifted }))
+    }
+
+    async fn stay_order(
+        &self,
+        request: Request<pb::StayOrderRequest>,
+    ) -> Result<Response<pb::StayOrderResponse>, Status> {
+        let mut request = request.into_inner();
+        let (context, mut bad) = (request.context.take(), BadFields::default());
+        let by = parse::attribution(&mut bad, context, true, "StayOrder", &request);
+        let order = parse::order_id(&mut bad, "order_id", &request.order_id);
+        let Changed { order, effect, revision, already_done } =
+            self.change(order, by, request.validate_only, bad, Command::StayOrder).await?;
+        Ok(Response::new(pb::StayOrderResponse { order, effect, revision, already_done }))
+    }
+
+    async fn resume_order(
+        &self,
+        request: Request<pb::ResumeOrderRequest>,
+    ) -> Result<Response<pb::ResumeOrderResponse>, Status> {
+        let mut request = request.into_inner();
+        let (context, mut bad) = (request.context.take(), BadFields::default());
+        let by = parse::attribution(&mut bad, context, true, "ResumeOrder", &request);
+        let order = parse::order_id(&mut bad, "order_id", &request.order_id);
+        let Changed { order, effect, revision, already_done } =
+            self.change(order, by, request.validate_only, bad, Command::ResumeOrder).await?;
+        Ok(Response::new(pb::ResumeOrderResponse { order, effect, revision, already_done }))
+    }
+
+    async fn record_correspondence(
+        &self,
+        request: Request<pb::RecordCorrespondenceRequest>,
+    ) -> Result<Response<pb::RecordCorrespondenceResponse>, Status> {
+        let mut request = request.into_inner();
+        let (context, mut bad) = (request.context.take(), BadFields::default());
+        let by = parse::attribution(&mut bad, context, false, "RecordCorrespondence", &request);
+        let order = parse::order_id(&mut bad, "order_id", &request.order_id);
+        let letter = parse::correspondence(&mut bad, request.correspondence, self.now());
+        bad.none()?;
+        let (Some(order), Some(correspondence), Some(by)) = (order, letter, by) else {
+            return Err(ServiceError::Internal("a parsed letter is incomplete".to_owned()).into());
+        };
+        let id = order.clone();
+        let done = self.submit(Command::RecordCorrespondence { order, correspondence }, by).await?;
+        Ok(Response::new(pb::RecordCorrespondenceResponse {
+            order: Some(self.rendered(&id)?),
+            revision: done.revision.get(),
+            already_done: done.repeated,
+        }))
+    }
+
+    async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
+        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let mut bad = BadFields::default();
+        let id = parse::order_id(&mut bad, "order_id", &request.get_ref().order_id);
+        bad.none()?;
+        let Some(id) = id else { return Err(ServiceError::Internal("no order id".to_owned()).into()) };
+        let order = Self::find(&published, &id)?;
+        Ok(Response::new(pb::GetOrderResponse {
+            order: Some(render::order_with_history(&order, self.now())),
+            freshness: Some(render::freshness(published.index.revision(), self.context.replica.freshness())),
+        }))
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<pb::ListOrdersRequest>,
+    ) -> Result<Response<pb::ListOrdersResponse>, Status> {
+        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let (now, freshness) = (self.now(), self.context.replica.freshness());
+        let request = request.into_inner();
+        compute(move || list_orders(&published, request, now, freshness)).await?.map(Response::new).map_err(Status::from)
+    }
+
+    async fn list_order_items(
+        &self,
+        request: Request<pb::ListOrderItemsRequest>,
+    ) -> Result<Response<pb::ListOrderItemsResponse>, Status> {
+        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let (now, freshness) = (self.now(), self.context.replica.freshness());
+        let request = request.into_inner();
+        let mut bad = BadFields::default();
+        let id = parse::order_id(&mut bad, "order_id", &request.order_id);
+        bad.none()?;
+        let Some(id) = id else { return Err(ServiceError::Internal("no order id".to_owned()).into()) };
+        let order = Self::find(&published, &id)?;
+        let filters = prost::Message::encode_to_vec(&pb::ListOrderItemsRequest {
+            page_size: 0,
+            page_token: String::new(),
+            consistency: None,
+            ..request.clone()
+        });
+        let after = page::cursor(&request.page_token, &filters)?.map_or(0, |Cursor(_, position)| position);
+        let size = page::size(request.page_size, MAX_ITEMS);
+        let answer = compute(move || {
+            let all = (0_u32..).zip(order.items().iter()).zip(order.dispositions());
+            let rest = all.skip(usize::try_from(after).unwrap_or(usize::MAX));
+            let rendered = rest.map(|((at, item), done)| {
+                let lifted = if done.takes_effect() { render::lifted_at(&order, at) } else { None };
+                let also = render::also_removed(&published.state, &order, item.resolution, now);
+                render::item(at, item, *done, lifted, also)
+            });
+            let wanted =
+                rendered.filter(|i| request.dispositions.is_empty() || request.dispositions.contains(&i.disposition));
+            let items: Vec<_> = wanted.take(size).collect();
+            let next = items.last().filter(|_| items.len() == size).map(|last| Cursor(0, last.item_number.into()));
+            pb::ListOrderItemsResponse {
+                next_page_token: next.map(|at| page::token(at, &filters)).unwrap_or_default(),
+                items,
+                freshness: Some(render::freshness(published.index.revision(), freshness)),
+            }
+        });
+        Ok(Response::new(answer.await?))
+    }
+
+    async fn explain_account(
+        &self,
+        request: Request<pb::ExplainAccountRequest>,
+    ) -> Result<Response<pb::ExplainAccountResponse>, Status> {
+        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let (now, freshness) = (self.now(), self.context.replica.freshness());
+        let request = request.into_inner();
+        compute(move || super::explain::explain(&published, request, now, freshness))
+            .await?
+            .map(Response::new)
+            .map_err(Status::from)
+    }
+}
+
+fn list_orders(
+    published: &Published,
+    request: pb::ListOrdersRequest,
+    now: Timestamp,
+    freshness: crate::replica::Freshness,
+) -> Result<pb::ListOrdersResponse, ServiceError> {
+    let filters = prost::Message::encode_to_vec(&pb::ListOrdersRequest {
+        page_size: 0,
+        page_token: String::new(),
+        consistency: None,
+        ..request.clone()
+    });
+    let mut bad = BadFields::default();
+    let country = parse::country(&mut bad, "country_code", &request.country_code);
+    let due = parse::time(&mut bad, "review_due_before", request.review_due_before);
+    let sort = pb::OrderSort::try_from(request.sort).map_err(|_| format!("`{}` is no order", request.sort));
+    let sort = bad.take("sort", sort);
+    bad.none()?;
+    let authority = request.issuing_authority.to_lowercase();
+    let fits = |order: &Order| {
+        let (spec, state) = (order.spec(), order.state(now));
+        let ended = matches!(state, OrderState::Lifted | OrderState::Expired);
+        let holds: CountrySet = spec.territory.countries();
+        (request.states.is_empty() || request.states.contains(&render::state_number(state)))
+            && country.is_none_or(|country| holds.contains(country))
+            && (request.instrument == 0 || u32::try_from(request.instrument) == Ok(spec.instrument.number()))
+            && (authority.is_empty() || spec.issuing_authority.to_lowercase().contains(&authority))
+            && (request.regime.is_empty() || spec.regime.as_deref() == Some(&request.regime))
+            && due.is_none_or(|due| !ended && spec.review_due_at.is_some_and(|at| at < due))
+    };
+    let key = |order: &Order| {
+        let revision = order.applied().revision.get();
+        let number = i64::try_from(revision).unwrap_or(i64::MAX);
+        match sort.unwrap_or(pb::OrderSort::NewestFirst) {
+            pb::OrderSort::Unspecified | pb::OrderSort::NewestFirst => Some(Cursor(number.saturating_neg(), revision)),
+            pb::OrderSort::OldestFirst => Some(Cursor(number, revision)),
+            pb::OrderSort::ReviewDueFirst => order.spec().review_due_at.map(|at| Cursor(at.as_microsecond(), revision)),
+            pb::OrderSort::ExpiresFirst => order.spec().expires_at.map(|at| Cursor(at.as_microsecond(), revision)),
+        }
+    };
+    let after = page::cursor(&request.page_token, &filters)?;
+    let size = page::size(request.page_size, 1_000);
+    let orders = published.state.orders().iter().filter(|order| fits(order));
+    let mut found: Vec<_> = orders.filter_map(|order| key(order).map(|key| (key, order))).collect();
+    found.retain(|(key, _)| after.is_none_or(|after| *key > after));
+    found.sort_unstable_by_key(|(key, _)| *key);
+    found.truncate(size);
+    let next = found.last().filter(|_| found.len() == size).map(|(key, _)| page::token(*key, &filters));
+    Ok(pb::ListOrdersResponse {
+        orders: found.into_iter().map(|(_, order)| render::order(order, now)).collect(),
+        next_page_token: next.unwrap_or_default(),
+        freshness: Some(render::freshness(published.index.revision(), freshness)),
+    })
+}

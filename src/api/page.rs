@@ -1,0 +1,39 @@
+//! Page tokens: where the next page begins, and for which filters it was asked.
+
+use crate::api::status::ServiceError;
+use crate::domain::digest::Digest;
+
+/// Where a page begins: a number that grows along the list, and a second one among equals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cursor(pub(super) i64, pub(super) u64);
+
+fn fingerprint(filters: &[u8]) -> String {
+    Digest::of(filters).to_string().get(..16).unwrap_or_default().to_owned()
+}
+
+/// The token of the page that begins after a cursor. `filters` are the request's bytes without its paging.
+pub(super) fn token(after: Cursor, filters: &[u8]) -> String {
+    format!("{}.{}.{}", after.0, after.1, fingerprint(filters))
+}
+
+/// The cursor of a token; `None` for the first page.
+pub(super) fn cursor(token: &str, filters: &[u8]) -> Result<Option<Cursor>, ServiceError> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let mut parts = token.splitn(3, '.');
+    let first = parts.next().and_then(|text| text.parse().ok());
+    let second = parts.next().and_then(|text| text.parse().ok());
+    match (first, second, parts.next()) {
+        (Some(first), Some(second), Some(print)) if print == fingerprint(filters) => Ok(Some(Cursor(first, second))),
+        _ => Err(ServiceError::BadPageToken),
+    }
+}
+
+/// The page size asked for, within limits.
+pub(super) fn size(asked: u32, most: usize) -> usize {
+    match asked {
+        0 => 100,
+        asked => most.min(asked as usize),
+    }
+}

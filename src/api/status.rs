@@ -1,0 +1,256 @@
+//! Every error of the API, in one place: code, documented reason, every bad field, whether a retry helps, whether
+//! anything was written. What a backend said is logged, never sent.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::desk::DeskError;
+use crate::domain::ids::{OrderId, Revision};
+use crate::domain::rejection::Rejection;
+use crate::domain::territory::TerritoryError;
+use crate::pb::v1::ErrorReason;
+
+/// Fields that are missing or malformed: a request parses whole, or is refused naming every one of them.
+#[derive(Debug, Default)]
+pub(super) struct BadFields(Vec<(String, String)>);
+
+impl BadFields {
+    /// Names a bad field.
+    pub(super) fn add(&mut self, field: impl Into<String>, why: impl ToString) {
+        self.0.push((field.into(), why.to_string()));
+    }
+
+    /// The value, or nothing and its field named.
+    pub(super) fn take<T, E: ToString>(&mut self, field: impl Into<String>, value: Result<T, E>) -> Option<T> {
+        value.map_err(|why| self.add(field, why)).ok()
+    }
+
+    /// An error if any field was bad.
+    pub(super) fn none(self) -> Result<(), ServiceError> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.into()) }
+    }
+}
+
+/// Why a call fails.
+#[derive(Debug)]
+pub(super) enum ServiceError {
+    BadFields(BadFields),
+    BatchTooLarge { field: &'static str, limit: usize, actual: usize },
+    BadPageToken,
+    OrderNotFound(OrderId),
+    Desk(DeskError),
+    RevisionNotWritten { wanted: Revision, at: Revision },
+    RevisionNotReached { wanted: Revision, at: Revision },
+    TooStale { age: Duration, limit: Duration },
+    Loading,
+    WatcherTooSlow { resume_after: Revision },
+    ShuttingDown { resume_after: Revision },
+    Internal(String),
+}
+
+impl From<BadFields> for ServiceError {
+    fn from(fields: BadFields) -> Self {
+        Self::BadFields(fields)
+    }
+}
+
+impl From<DeskError> for ServiceError {
+    fn from(error: DeskError) -> Self {
+        Self::Desk(error)
+    }
+}
+
+impl From<Rejection> for ServiceError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Desk(DeskError::Refused(rejection))
+    }
+}
+
+/// A status in the making.
+struct Answer {
+    code: Code,
+    reason: ErrorReason,
+    message: String,
+    metadata: Vec<(&'static str, String)>,
+    fields: Vec<(String, String)>,
+    retry: Option<Duration>,
+}
+
+fn answer(code: Code, reason: ErrorReason, message: impl ToString) -> Answer {
+    let message = message.to_string();
+    Answer { code, reason, message, metadata: Vec::new(), fields: Vec::new(), retry: None }
+}
+
+impl Answer {
+    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    fn field(mut self, field: &str, why: impl ToString) -> Self {
+        self.fields.push((field.to_owned(), why.to_string()));
+        self
+    }
+
+    const fn retry(mut self, after: Duration) -> Self {
+        self.retry = Some(after);
+        self
+    }
+
+    fn status(self) -> Status {
+        let mut metadata: HashMap<String, String> =
+            self.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        metadata.entry("written".to_owned()).or_insert_with(|| "no".to_owned());
+        let reason = self.reason.as_str_name().trim_start_matches("ERROR_REASON_");
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason, "withheld.v1", metadata);
+        if !self.fields.is_empty() {
+            let violations = self.fields.into_iter().map(|(field, why)| FieldViolation::new(field, why));
+            details.set_bad_request(violations.collect::<Vec<_>>());
+        }
+        if let Some(after) = self.retry {
+            details.set_retry_info(Some(after));
+        }
+        Status::with_error_details(self.code, self.message, details)
+    }
+}
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        use ErrorReason as Reason;
+        let soon = Duration::from_millis(200);
+        match error {
+            ServiceError::BadFields(BadFields(fields)) => {
+                let named: Vec<String> = fields.iter().map(|(field, why)| format!("{field}: {why}")).collect();
+                let mut bad = answer(Code::InvalidArgument, Reason::BadFields, named.join("; "));
+                bad.fields = fields;
+                bad
+            }
+            ServiceError::BatchTooLarge { field, limit, actual } => {
+                let message = format!("`{actual}` {field} are too many for one request: at most {limit}");
+                answer(Code::InvalidArgument, Reason::BatchTooLarge, &message)
+                    .with("limit", limit)
+                    .with("actual", actual)
+                    .field(field, message)
+            }
+            ServiceError::BadPageToken => {
+                let message = "the page token is not one of this list: begin again without one";
+                answer(Code::InvalidArgument, Reason::BadPageToken, message).field("page_token", message)
+            }
+            ServiceError::OrderNotFound(order) => rejected(Rejection::OrderNotFound(order)),
+            ServiceError::Desk(error) => desk(error),
+            ServiceError::RevisionNotWritten { wanted, at } => {
+                let message = format!("the journal has no revision `{wanted}` yet: it ends at {at}");
+                answer(Code::FailedPrecondition, Reason::RevisionNotWritten, message)
+                    .with("wanted", wanted)
+                    .with("revision", at)
+            }
+            ServiceError::RevisionNotReached { wanted, at } => {
+                let message = format!("this replica is at revision {at} and has not reached `{wanted}` in time");
+                answer(Code::Unavailable, Reason::RevisionNotReached, message)
+                    .with("wanted", wanted)
+                    .with("revision", at)
+                    .retry(soon)
+            }
+            ServiceError::TooStale { age, limit } => {
+                let message = format!("what this replica knows is {age:?} old, at most {limit:?} is allowed");
+                answer(Code::Unavailable, Reason::TooStale, message).with("age_ms", age.as_millis()).retry(soon)
+            }
+            ServiceError::Loading => {
+                answer(Code::Unavailable, Reason::Loading, "this replica is still loading the journal").retry(soon)
+            }
+            ServiceError::WatcherTooSlow { resume_after } => {
+                let message = format!("changes were not read in time: watch again after revision {resume_after}");
+                answer(Code::ResourceExhausted, Reason::WatcherTooSlow, message)
+                    .with("resume_after_revision", resume_after)
+            }
+            ServiceError::ShuttingDown { resume_after } => {
+                let message = format!("the service is shutting down: watch elsewhere after revision {resume_after}");
+                answer(Code::Unavailable, Reason::ShuttingDown, message)
+                    .with("resume_after_revision", resume_after)
+                    .retry(soon)
+            }
+            ServiceError::Internal(cause) => {
+                tracing::error!(cause, "a call failed by a fault of this program");
+                answer(Code::Internal, Reason::Internal, "a fault of the service; it has been logged")
+            }
+        }
+        .status()
+    }
+}
+
+fn desk(error: DeskError) -> Answer {
+    use ErrorReason as Reason;
+    let message = error.to_string();
+    let (soon, later) = (Duration::from_millis(200), Duration::from_secs(1));
+    match error {
+        DeskError::Refused(rejection) => rejected(rejection),
+        DeskError::JournalUnavailable => {
+            answer(Code::Unavailable, Reason::JournalUnavailable, message).retry(later)
+        }
+        DeskError::OutcomeUnknown(request) => answer(Code::Unavailable, Reason::OutcomeUnknown, message)
+            .with("request_id", request)
+            .with("written", "unknown")
+            .retry(later),
+        DeskError::LostRace => answer(Code::Aborted, Reason::LostRace, message).retry(soon),
+        DeskError::Overloaded => answer(Code::ResourceExhausted, Reason::Overloaded, message).retry(later),
+        DeskError::Loading => answer(Code::Unavailable, Reason::Loading, message).retry(soon),
+        DeskError::Closed => answer(Code::Unavailable, Reason::ShuttingDown, message).retry(soon),
+    }
+}
+
+fn rejected(rejection: Rejection) -> Answer {
+    use ErrorReason as Reason;
+    let message = rejection.to_string();
+    let invalid = |reason, field: &str| answer(Code::InvalidArgument, reason, &message).field(field, &message);
+    match rejection {
+        Rejection::UnknownRegime(unknown) => invalid(Reason::UnknownRegime, "order.regime")
+            .with("regime", unknown.regime)
+            .with("known", unknown.known),
+        Rejection::Territory(TerritoryError::Empty) => invalid(Reason::BadFields, "order.territory"),
+        Rejection::Territory(TerritoryError::UnknownGroup { group, known }) => {
+            invalid(Reason::UnknownGroup, "order.territory.group").with("group", group).with("known", known)
+        }
+        Rejection::EndBeforeStart { start, end } => {
+            invalid(Reason::EndBeforeStart, "order.expires_at").with("start", start).with("end", end)
+        }
+        Rejection::NoItems => invalid(Reason::BadFields, "items"),
+        Rejection::SpecifiedItemsMismatch { specified, actual } => {
+            invalid(Reason::SpecifiedItemsMismatch, "order.specified_items")
+                .with("specified", specified)
+                .with("actual", actual)
+        }
+        Rejection::ItemsNotInOrder { order, items } => {
+            let mut bad = answer(Code::InvalidArgument, Reason::ItemsNotInOrder, &message).with("order_id", order);
+            bad.fields = items.into_iter().map(|item| (format!("items[line {}]", item.line), item.why)).collect();
+            bad
+        }
+        Rejection::UploadNotFound(upload) => {
+            answer(Code::NotFound, Reason::UploadNotFound, &message).with("upload_id", upload)
+        }
+        Rejection::OrderNotFound(order) => {
+            answer(Code::NotFound, Reason::OrderNotFound, &message).with("order_id", order)
+        }
+        Rejection::OrderIdTaken { order, revision } => {
+            answer(Code::AlreadyExists, Reason::OrderIdTaken, &message)
+                .with("order_id", order)
+                .with("revision", revision)
+        }
+        Rejection::RequestIdTaken { request, revision } => {
+            answer(Code::AlreadyExists, Reason::RequestIdTaken, &message)
+                .with("request_id", request)
+                .with("revision", revision)
+        }
+        Rejection::PreviewOutdated(order) => {
+            answer(Code::FailedPrecondition, Reason::PreviewOutdated, &message).with("order_id", order)
+        }
+        Rejection::WrongState { order, state, .. } => {
+            answer(Code::FailedPrecondition, Reason::WrongOrderState, &message)
+                .with("order_id", order)
+                .with("state", state.as_str())
+        }
+    }
+}

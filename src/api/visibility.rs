@@ -1,0 +1,164 @@
+//! VisibilityService: verdicts from one loaded snapshot.
+//!
+//! **Query-path-is-memory**: unless the caller asks to wait for a revision, no handler awaits anything.
+
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::parse::Consistency;
+use super::status::{BadFields, ServiceError};
+use super::{Context, deadline, render, watch};
+use crate::domain::country::Viewer;
+use crate::domain::ids::{AccountId, PostId, Revision, Subject};
+use crate::pb::v1 as pb;
+use crate::pb::v1::visibility_service_server::VisibilityService;
+use crate::replica::Published;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Visibility(Context);
+
+impl Visibility {
+    /// The service over a context.
+    #[must_use]
+    pub const fn new(context: Context) -> Self {
+        Self(context)
+    }
+
+    fn freshness(&self, published: &Published) -> Option<pb::Freshness> {
+        Some(render::freshness(published.index.revision(), self.0.replica.freshness()))
+    }
+
+    fn limit(&self, accounts: &[u64], posts: &[u64]) -> Result<(), ServiceError> {
+        let (limit, actual) = (self.0.max_batch, accounts.len() + posts.len());
+        let field = "accounts and posts";
+        if actual > limit { Err(ServiceError::BatchTooLarge { field, limit, actual }) } else { Ok(()) }
+    }
+}
+
+fn viewer(bad: &mut BadFields, code: &str) -> Option<Viewer> {
+    bad.take("viewer_country", code.parse::<Viewer>())
+}
+
+/// The subjects of a batch, accounts first; every bad id is named by its index.
+fn subjects(bad: &mut BadFields, accounts: &[u64], posts: &[u64]) -> Vec<Subject> {
+    let mut subjects = Vec::with_capacity(accounts.len() + posts.len());
+    for (at, id) in accounts.iter().enumerate() {
+        match AccountId::try_from(*id) {
+            Ok(id) => subjects.push(Subject::Account(id)),
+            Err(why) => bad.add(format!("account_ids[{at}]"), why),
+        }
+    }
+    for (at, id) in posts.iter().enumerate() {
+        match PostId::try_from(*id) {
+            Ok(id) => subjects.push(Subject::Post(id)),
+            Err(why) => bad.add(format!("post_ids[{at}]"), why),
+        }
+    }
+    subjects
+}
+
+#[tonic::async_trait]
+impl VisibilityService for Visibility {
+    type WatchWithholdingsStream = ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>>;
+
+    async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<pb::CheckResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let request = request.into_inner();
+        let mut bad = BadFields::default();
+        let account = bad.take("account_id", AccountId::try_from(request.account_id));
+        let post = request.post_id.map(|id| bad.take("post_id", PostId::try_from(id)));
+        let viewer = viewer(&mut bad, &request.viewer_country);
+        let (Some(account), Some(viewer)) = (account, viewer) else { return Err(ServiceError::from(bad).into()) };
+        bad.none()?;
+        self.0.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
+
+        let published = self.0.replica.load();
+        let subjects = [Some(Subject::Account(account)), post.flatten().map(Subject::Post)];
+        let withholding = subjects.into_iter().flatten().find_map(|subject| {
+            let notice = published.index.check(subject, viewer, self.0.unknown_viewer)?;
+            Some(render::withholding(notice, subject))
+        });
+        Ok(Response::new(pb::CheckResponse {
+            withheld: withholding.is_some(),
+            withholding,
+            freshness: self.freshness(&published),
+            viewer_country_unknown: viewer == Viewer::Unknown,
+        }))
+    }
+
+    async fn batch_check(
+        &self,
+        request: Request<pb::BatchCheckRequest>,
+    ) -> Result<Response<pb::BatchCheckResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let request = request.into_inner();
+        self.limit(&request.account_ids, &request.post_ids)?;
+        let mut bad = BadFields::default();
+        let subjects = subjects(&mut bad, &request.account_ids, &request.post_ids);
+        let Some(viewer) = viewer(&mut bad, &request.viewer_country) else {
+            return Err(ServiceError::from(bad).into());
+        };
+        bad.none()?;
+        self.0.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
+
+        // One-revision-per-answer: everything below reads this one snapshot.
+        let published = self.0.replica.load();
+        let mut answer = pb::BatchCheckResponse {
+            freshness: self.freshness(&published),
+            viewer_country_unknown: viewer == Viewer::Unknown,
+            max_batch_size: u32::try_from(self.0.max_batch).unwrap_or(u32::MAX),
+            ..Default::default()
+        };
+        for (at, subject) in subjects.into_iter().enumerate() {
+            let Some(notice) = published.index.check(subject, viewer, self.0.unknown_viewer) else { continue };
+            let told = render::withholding(notice, subject);
+            let known = answer.withholdings.iter().position(|w| *w == told);
+            let withholding = known.unwrap_or_else(|| {
+                answer.withholdings.push(told);
+                answer.withholdings.len() - 1
+            });
+            let (list, index) = match subject {
+                Subject::Account(_) => (&mut answer.accounts, at),
+                Subject::Post(_) => (&mut answer.posts, at - request.account_ids.len()),
+            };
+            let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            list.push(pb::WithheldEntry { index: number(index), withholding: number(withholding) });
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn list_withheld_countries(
+        &self,
+        request: Request<pb::ListWithheldCountriesRequest>,
+    ) -> Result<Response<pb::ListWithheldCountriesResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let request = request.into_inner();
+        self.limit(&request.account_ids, &request.post_ids)?;
+        let mut bad = BadFields::default();
+        let subjects = subjects(&mut bad, &request.account_ids, &request.post_ids);
+        bad.none()?;
+        self.0.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
+        let published = self.0.replica.load();
+        let lists = subjects.into_iter().map(|s| render::countries(s, published.index.countries(s)));
+        Ok(Response::new(pb::ListWithheldCountriesResponse {
+            subjects: lists.collect(),
+            freshness: self.freshness(&published),
+        }))
+    }
+
+    async fn watch_withholdings(
+        &self,
+        request: Request<pb::WatchWithholdingsRequest>,
+    ) -> Result<Response<Self::WatchWithholdingsStream>, Status> {
+        if !self.0.replica.is_ready() {
+            return Err(ServiceError::Loading.into());
+        }
+        let after = Revision::new(request.into_inner().after_revision);
+        let at = self.0.replica.load().index.revision();
+        if after > at {
+            return Err(ServiceError::RevisionNotReached { wanted: after, at }.into());
+        }
+        Ok(Response::new(watch::start(self.0.clone(), after)))
+    }
+}

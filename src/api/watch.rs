@@ -1,0 +1,163 @@
+//! WatchWithholdings: the complete list of every subject that may have changed, from any revision on.
+//!
+//! What changed since a revision is read off the orders' own records, so any revision can be resumed after, for ever, and
+//! resuming is the same computation as going on. A reader is never skipped silently: it gets every publication's subjects
+//! with their lists, or is cut off with the revision to resume after.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::status::ServiceError;
+use super::{Context, compute, render};
+use crate::domain::event::OrderChange;
+use crate::domain::ids::{Revision, Subject};
+use crate::domain::item::subject_of;
+use crate::domain::order::Order;
+use crate::domain::state::State;
+use crate::pb::v1 as pb;
+use crate::replica::Published;
+
+type Sender = mpsc::Sender<Result<pb::WatchWithholdingsResponse, Status>>;
+
+/// Subjects in one message.
+const CHUNK: usize = 1_000;
+/// Messages that may wait for a reader.
+const WAITING: usize = 16;
+/// How long a full queue may stay full.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a reader hears something at least.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// What a reader has been told of: everything up to a revision, and to a time.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    revision: Revision,
+    at: Timestamp,
+}
+
+/// Starts telling a reader everything after a revision.
+pub(super) fn start(context: Context, after: Revision) -> ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::spawn(async move {
+        let gone = sender.clone();
+        let stop = context.stop.clone();
+        let ended = tokio::select! {
+            () = gone.closed() => return,
+            ended = tell(context, after, &sender) => ended,
+        };
+        // Nobody reads if this fails: either the queue is still full after the reader was given its time, or it is gone.
+        let last = tokio::time::timeout(if stop.is_cancelled() { HEARTBEAT } else { PATIENCE }, sender.reserve_owned());
+        if let Ok(Ok(slot)) = last.await {
+            slot.send(Err(ended.into()));
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn tell(context: Context, after: Revision, sender: &Sender) -> ServiceError {
+    let mut publications = context.replica.publications();
+    // A boundary may have been passed without a new revision since the reader was told: go back to the revision's time.
+    let mut told = Told { revision: after, at: time_of(&context.replica.load().state, after) };
+    loop {
+        publications.mark_unchanged();
+        let published = context.replica.current();
+        let now = published.index.made_at();
+        let revision = published.index.revision();
+        let known = std::sync::Arc::clone(&published);
+        let changed = match compute(move || changed_since(&known.state, told, now)).await {
+            Ok(changed) => changed,
+            Err(error) => return error,
+        };
+        if let Err(error) = send(&context, sender, &published, &changed, told.revision).await {
+            return error;
+        }
+        told = Told { revision, at: now };
+        tokio::select! {
+            () = context.stop.cancelled() => return ServiceError::ShuttingDown { resume_after: told.revision },
+            _ = tokio::time::timeout(HEARTBEAT, publications.changed()) => {}
+        }
+    }
+}
+
+/// Sends the lists of changed subjects, the last message advancing the revision to resume after; none is a heartbeat.
+async fn send(
+    context: &Context,
+    sender: &Sender,
+    published: &Published,
+    changed: &[Subject],
+    before: Revision,
+) -> Result<(), ServiceError> {
+    let revision = published.index.revision();
+    let mut chunks = changed.chunks(CHUNK).peekable();
+    loop {
+        let chunk = chunks.next().unwrap_or_default();
+        let last = chunks.peek().is_none();
+        let message = pb::WatchWithholdingsResponse {
+            changes: chunk.iter().map(|s| render::countries(*s, published.index.countries(*s))).collect(),
+            resume_after_revision: if last { revision } else { before }.get(),
+            freshness: Some(render::freshness(revision, context.replica.freshness())),
+        };
+        let slot = tokio::select! {
+            () = context.stop.cancelled() => return Err(ServiceError::ShuttingDown { resume_after: before }),
+            slot = tokio::time::timeout(PATIENCE, sender.reserve()) => slot,
+        };
+        match slot {
+            Ok(Ok(slot)) => slot.send(Ok(message)),
+            Ok(Err(_)) | Err(_) => return Err(ServiceError::WatcherTooSlow { resume_after: before }),
+        }
+        if last {
+            return Ok(());
+        }
+    }
+}
+
+/// A time not later than anything the reader was told of at a revision.
+fn time_of(state: &State, revision: Revision) -> Timestamp {
+    let up_to = |order: &Order| {
+        let applied = order.applied();
+        let recorded = std::iter::once(applied).chain(order.later().iter().map(|(recorded, _)| recorded));
+        recorded.filter(|r| r.revision <= revision).map(|r| r.at).max()
+    };
+    state.orders().iter().filter_map(|order| up_to(order)).max().unwrap_or(Timestamp::MIN)
+}
+
+/// The subjects whose list may have changed since: those of orders that changed, or started or ended by themselves.
+fn changed_since(state: &State, told: Told, now: Timestamp) -> Vec<Subject> {
+    let mut seen = HashSet::new();
+    let mut changed = Vec::new();
+    let mut add = |subject: Subject| {
+        if seen.insert(subject) {
+            changed.push(subject);
+        }
+    };
+    let passed = |at: Option<Timestamp>| at.is_some_and(|at| told.at <= at && at <= now);
+    for order in state.orders().iter().filter(|order| {
+        order.last().revision > told.revision
+            || passed(order.spec().effective_from)
+            || passed(order.spec().expires_at)
+    }) {
+        let news: Vec<&OrderChange> =
+            order.later().iter().filter(|(r, _)| r.revision > told.revision).map(|(_, change)| change).collect();
+        let whole = order.applied().revision > told.revision
+            || passed(order.spec().effective_from)
+            || passed(order.spec().expires_at)
+            || news.iter().any(|c| matches!(c, OrderChange::Lifted | OrderChange::Stayed | OrderChange::Resumed));
+        if whole {
+            let dark = order.items().resolutions().zip(order.dispositions()).filter(|(_, done)| done.takes_effect());
+            dark.filter_map(|(resolution, _)| subject_of(resolution)).for_each(&mut add);
+            continue;
+        }
+        for change in news {
+            if let OrderChange::ItemsLifted(positions) = change {
+                let items = positions.iter().filter_map(|at| order.items().get(*at as usize));
+                items.filter_map(|item| subject_of(item.resolution)).for_each(&mut add);
+            }
+        }
+    }
+    changed
+}

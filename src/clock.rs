@@ -1,0 +1,93 @@
+//! The only place that reads a clock or draws an identifier: everywhere else time and names come in as values.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+/// Tells the time, and waits for it.
+#[derive(Debug, Clone)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    System { started: std::time::Instant },
+    Manual(Arc<watch::Sender<Timestamp>>),
+}
+
+/// Moves a manual clock.
+#[derive(Debug, Clone)]
+pub struct Hand(Arc<watch::Sender<Timestamp>>);
+
+impl Hand {
+    /// Sets the time; those who wait for it wake up.
+    pub fn set(&self, now: Timestamp) {
+        self.0.send_replace(now);
+    }
+}
+
+impl Clock {
+    /// The machine's clock.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn system() -> Self {
+        Self(Source::System { started: std::time::Instant::now() })
+    }
+
+    /// A clock that stands still until its hand is moved.
+    #[must_use]
+    pub fn manual(now: Timestamp) -> (Self, Hand) {
+        let sender = Arc::new(watch::Sender::new(now));
+        (Self(Source::Manual(Arc::clone(&sender))), Hand(sender))
+    }
+
+    /// The time, to the microsecond.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System { .. } => {
+                let now = Timestamp::now();
+                Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+            }
+            Source::Manual(time) => *time.borrow(),
+        }
+    }
+
+    /// Time since some fixed moment; never goes back, whatever is done to the machine's date.
+    #[must_use]
+    pub fn monotonic(&self) -> Duration {
+        match &self.0 {
+            Source::System { started } => started.elapsed(),
+            Source::Manual(time) => {
+                Duration::from_micros(u64::try_from(time.borrow().as_microsecond()).unwrap_or_default())
+            }
+        }
+    }
+
+    /// Returns once it is `at`. The machine's date is looked at again every second, in case it is set.
+    pub async fn sleep_until(&self, at: Timestamp) {
+        match &self.0 {
+            Source::System { .. } => loop {
+                let left = at.duration_since(self.now());
+                if !left.is_positive() {
+                    return;
+                }
+                tokio::time::sleep(left.unsigned_abs().min(Duration::from_secs(1))).await;
+            },
+            Source::Manual(time) => {
+                let mut time = time.subscribe();
+                // The sender is held by this clock, so waiting cannot fail.
+                let _ = time.wait_for(|now| *now >= at).await;
+            }
+        }
+    }
+}
+
+/// A new identifier, sorted by the time it was made.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "identifiers are made here")]
+pub fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}

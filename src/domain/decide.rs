@@ -1,0 +1,226 @@
+//! Whether a command may be carried out, and what it would write: `decide(state, command, now)`.
+//!
+//! Pure: the same state, command and time give the same decision. The desk is the only caller that writes what comes
+//! out; previews call it and write nothing.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::effect::{self, Effect};
+use super::event::{Attribution, Event, OrderChange};
+use super::ids::{AccountId, OrderId, Revision, UploadId};
+use super::item::ItemChunk;
+use super::lift;
+use super::order::{Correspondence, Order, OrderState};
+use super::plan::{self, ItemSource, OrderRequest};
+use super::digest::Digest;
+use super::protection::Category;
+use super::rejection::Rejection;
+use super::rules::Rules;
+use super::state::State;
+
+/// What somebody asks the desk to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Stage a chunk of a list.
+    StageItems {
+        /// The list.
+        upload: UploadId,
+        /// Its next lines.
+        items: Arc<ItemChunk>,
+    },
+    /// Throw away staged lists begun before a time.
+    DiscardUploads {
+        /// That time.
+        before: Timestamp,
+    },
+    /// Put an order into force.
+    ApplyOrder {
+        /// The order.
+        order: Box<OrderRequest>,
+        /// Its items.
+        items: ItemSource,
+        /// What the preview said; `None`: not asked.
+        preview: Option<Digest>,
+    },
+    /// End an order.
+    LiftOrder(OrderId),
+    /// End an order for some items.
+    LiftItems {
+        /// The order.
+        order: OrderId,
+        /// The items.
+        items: ItemSource,
+    },
+    /// Suspend an order.
+    StayOrder(OrderId),
+    /// Put a stayed order back into force.
+    ResumeOrder(OrderId),
+    /// Record what was written about an order.
+    RecordCorrespondence {
+        /// The order.
+        order: OrderId,
+        /// What was written.
+        correspondence: Correspondence,
+    },
+    /// Put accounts on the protected list.
+    ProtectAccounts(Vec<(AccountId, Category)>),
+    /// Take accounts off the protected list.
+    UnprotectAccounts(Vec<AccountId>),
+}
+
+/// What is to be done about a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Write this; it changes that for viewers.
+    Write(Event, Effect),
+    /// It was written before, at this revision.
+    Repeated(Revision),
+    /// It is so already: there is nothing to write.
+    Nothing,
+}
+
+/// See the module.
+///
+/// # Errors
+/// If the command is refused.
+pub fn decide(
+    state: &State,
+    rules: &Rules,
+    command: &Command,
+    by: &Attribution,
+    now: Timestamp,
+) -> Result<Decision, Rejection> {
+    if let Some((digest, revision)) = state.request(&by.request_id) {
+        return if digest == by.request_digest {
+            Ok(Decision::Repeated(revision))
+        } else {
+            Err(Rejection::RequestIdTaken { request: by.request_id.clone(), revision })
+        };
+    }
+    let write = |event| Ok(Decision::Write(event, Effect::default()));
+    match command {
+        Command::StageItems { upload, items } => {
+            write(Event::ItemsStaged { upload: upload.clone(), items: Arc::clone(items) })
+        }
+        Command::DiscardUploads { before } => {
+            let old = state.uploads().iter().filter(|(_, upload)| upload.started_at < *before);
+            let old: Vec<UploadId> = old.map(|(id, _)| id.clone()).collect();
+            if old.is_empty() { Ok(Decision::Nothing) } else { write(Event::UploadsDiscarded(old)) }
+        }
+        Command::ApplyOrder { order, items, preview } => apply_order(state, rules, order, items, *preview, now),
+        Command::LiftOrder(id) => {
+            let order = find(state, id)?;
+            match order.state(now) {
+                OrderState::Lifted | OrderState::Expired => Err(wrong(order, now, "lifted")),
+                OrderState::Scheduled | OrderState::InForce | OrderState::Stayed => {
+                    Ok(change(state, order, OrderChange::Lifted, now))
+                }
+            }
+        }
+        Command::LiftItems { order, items } => lift_items(state, find(state, order)?, items, now),
+        Command::StayOrder(id) => {
+            let order = find(state, id)?;
+            match order.state(now) {
+                OrderState::Scheduled | OrderState::InForce => Ok(change(state, order, OrderChange::Stayed, now)),
+                OrderState::Stayed | OrderState::Lifted | OrderState::Expired => Err(wrong(order, now, "stayed")),
+            }
+        }
+        Command::ResumeOrder(id) => {
+            let order = find(state, id)?;
+            match order.state(now) {
+                OrderState::Stayed => Ok(change(state, order, OrderChange::Resumed, now)),
+                OrderState::Scheduled | OrderState::InForce | OrderState::Lifted | OrderState::Expired => {
+                    Err(wrong(order, now, "resumed"))
+                }
+            }
+        }
+        Command::RecordCorrespondence { order, correspondence } => {
+            let order = find(state, order)?;
+            let change = OrderChange::Correspondence(correspondence.clone());
+            write(Event::OrderChanged { order: order.id().clone(), change })
+        }
+        Command::ProtectAccounts(accounts) => {
+            let known = |(id, category): &(AccountId, Category)| {
+                state.protection(*id).is_some_and(|p| p.category == *category)
+            };
+            if accounts.iter().all(known) {
+                return Ok(Decision::Nothing);
+            }
+            write(Event::AccountsProtected(accounts.clone()))
+        }
+        Command::UnprotectAccounts(accounts) => {
+            let listed = accounts.iter().copied().filter(|id| state.protection(*id).is_some());
+            let listed: Vec<AccountId> = listed.collect();
+            if listed.is_empty() { Ok(Decision::Nothing) } else { write(Event::AccountsUnprotected(listed)) }
+        }
+    }
+}
+
+fn find<'a>(state: &'a State, id: &OrderId) -> Result<&'a Order, Rejection> {
+    state.order(id).map(|order| &**order).ok_or_else(|| Rejection::OrderNotFound(id.clone()))
+}
+
+fn wrong(order: &Order, now: Timestamp, command: &'static str) -> Rejection {
+    Rejection::WrongState { order: order.id().clone(), state: order.state(now), command }
+}
+
+fn apply_order(
+    state: &State,
+    rules: &Rules,
+    request: &OrderRequest,
+    items: &ItemSource,
+    preview: Option<Digest>,
+    now: Timestamp,
+) -> Result<Decision, Rejection> {
+    if let Some(order) = state.order(&request.order_id) {
+        let taken =
+            || Rejection::OrderIdTaken { order: order.id().clone(), revision: order.applied().revision };
+        let list = match items {
+            // The upload this very order took is gone, so its items are the order's own.
+            ItemSource::Staged(upload) if order.upload() == Some(upload) => order.items().clone(),
+            source @ (ItemSource::Staged(_) | ItemSource::Inline(_)) => plan::take(state, source)?,
+        };
+        let same = plan::content(request, &list) == order.content();
+        return if same { Ok(Decision::Repeated(order.applied().revision)) } else { Err(taken()) };
+    }
+    let plan = plan::apply(state, rules, request, items, now)?;
+    if preview.is_some_and(|digest| digest != plan.digest) {
+        return Err(Rejection::PreviewOutdated(request.order_id.clone()));
+    }
+    let effect = if plan.event.spec.effective_from.is_some_and(|from| from > now) {
+        Effect::default()
+    } else {
+        plan.effect
+    };
+    Ok(Decision::Write(Event::OrderApplied(plan.event), effect))
+}
+
+/// A change of standing, with what it changes for viewers.
+fn change(state: &State, order: &Order, change: OrderChange, now: Timestamp) -> Decision {
+    let from_force = order.state(now) == OrderState::InForce;
+    let to_force = change == OrderChange::Resumed && order.starts_at() <= now;
+    let subjects = order.effective_items().map(|(_, subject)| subject);
+    let effect = effect::of_standing(state, order.number(), subjects, from_force, to_force, now);
+    Decision::Write(Event::OrderChanged { order: order.id().clone(), change }, effect)
+}
+
+fn lift_items(state: &State, order: &Order, items: &ItemSource, now: Timestamp) -> Result<Decision, Rejection> {
+    if matches!(order.state(now), OrderState::Lifted | OrderState::Expired) {
+        return Err(wrong(order, now, "lifted in part"));
+    }
+    let list = plan::take(state, items)?;
+    if list.is_empty() {
+        return Err(Rejection::NoItems);
+    }
+    let positions = lift::positions(order, &list)?;
+    let subjects = positions
+        .iter()
+        .filter_map(|at| order.items().get(*at as usize))
+        .filter_map(|item| super::item::subject_of(item.resolution));
+    let from_force = order.state(now) == OrderState::InForce;
+    let effect = effect::of_standing(state, order.number(), subjects, from_force, false, now);
+    let change = OrderChange::ItemsLifted(positions.into());
+    Ok(Decision::Write(Event::OrderChanged { order: order.id().clone(), change }, effect))
+}

@@ -1,0 +1,103 @@
+//! What happened: the only things that ever change the state.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::digest::Digest;
+use super::ids::{AccountId, OrderId, RequestId, Revision, UploadId};
+use super::item::{Disposition, ItemChunk};
+use super::order::{Correspondence, OrderSpec};
+use super::protection::Category;
+
+/// Who did something, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribution {
+    /// The person or system that acted.
+    pub actor: Arc<str>,
+    /// Why; empty where no reason was asked for and none given.
+    pub reason: Arc<str>,
+    /// The command, by which a repetition is known.
+    pub request_id: RequestId,
+    /// What the command said, by which a repetition is told from another command under the same id.
+    pub request_digest: Digest,
+}
+
+/// One thing that happened, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When, to the microsecond; never earlier than the entry before.
+    pub at: Timestamp,
+    /// Who and why.
+    pub by: Attribution,
+    /// What.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A chunk of a list was staged.
+    ItemsStaged {
+        /// The list.
+        upload: UploadId,
+        /// The next lines of it.
+        items: Arc<ItemChunk>,
+    },
+    /// Staged lists that no order used were thrown away.
+    UploadsDiscarded(Vec<UploadId>),
+    /// An order was applied.
+    OrderApplied(Arc<OrderApplied>),
+    /// Something happened to an order.
+    OrderChanged {
+        /// Which.
+        order: OrderId,
+        /// What.
+        change: OrderChange,
+    },
+    /// Accounts were put on the protected list, or moved on it.
+    AccountsProtected(Vec<(AccountId, Category)>),
+    /// Accounts were taken off the protected list.
+    AccountsUnprotected(Vec<AccountId>),
+}
+
+/// An order was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderApplied {
+    /// The order, with defaults filled in and its territory expanded.
+    pub spec: OrderSpec,
+    /// The staged list it takes.
+    pub upload: Option<UploadId>,
+    /// Items that came with it, after the staged ones.
+    pub items: Arc<ItemChunk>,
+    /// One for each item.
+    pub dispositions: Arc<[Disposition]>,
+    /// The order and its items as received.
+    pub content: Digest,
+}
+
+/// What can happen to an order after it was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderChange {
+    /// Ended for good.
+    Lifted,
+    /// Ended for the items at these positions, ascending from 0.
+    ItemsLifted(Arc<[u32]>),
+    /// Suspended.
+    Stayed,
+    /// Back in force.
+    Resumed,
+    /// Something was written about it.
+    Correspondence(Correspondence),
+}
+
+/// An entry's place and author, without what happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Where in the journal.
+    pub revision: Revision,
+    /// When.
+    pub at: Timestamp,
+    /// Who and why.
+    pub by: Attribution,
+}

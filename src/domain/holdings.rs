@@ -1,0 +1,119 @@
+//! Which orders hold which subjects.
+//!
+//! Each subject has the number of a *holding set*: the orders that would withhold it were they all in force. Subjects
+//! named by the same orders share a set, so an order's standing changes a few sets and no subject.
+//!
+//! **Union** is kept here: taking an order out of a subject's set leaves the others in it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::ids::Subject;
+use super::order::OrderNo;
+use crate::subject_map::SubjectMap;
+
+/// Numbers a holding set; 0 is the empty one.
+pub type SetNo = u32;
+
+/// See the module. A clone shares everything.
+#[derive(Debug, Clone, Default)]
+pub struct Holdings {
+    accounts: SubjectMap,
+    posts: SubjectMap,
+    sets: imbl::Vector<Arc<[OrderNo]>>,
+    numbers: imbl::HashMap<Arc<[OrderNo]>, SetNo>,
+    containing: imbl::HashMap<OrderNo, imbl::Vector<SetNo>>,
+}
+
+impl Holdings {
+    /// The set of a subject.
+    #[must_use]
+    pub fn set_of(&self, subject: Subject) -> SetNo {
+        match subject {
+            Subject::Account(id) => self.accounts.get(id.get()),
+            Subject::Post(id) => self.posts.get(id.get()),
+        }
+    }
+
+    /// The orders in a set, oldest first.
+    #[must_use]
+    pub fn orders_in(&self, set: SetNo) -> &[OrderNo] {
+        set.checked_sub(1).and_then(|at| self.sets.get(at as usize)).map_or(&[], |orders| orders)
+    }
+
+    /// The sets that an order is in.
+    pub fn sets_with(&self, order: OrderNo) -> impl Iterator<Item = SetNo> {
+        self.containing.get(&order).into_iter().flatten().copied()
+    }
+
+    /// The greatest set number given out so far.
+    #[must_use]
+    pub fn last_set(&self) -> SetNo {
+        SetNo::try_from(self.sets.len()).unwrap_or(SetNo::MAX)
+    }
+
+    /// Account ids to sets, to be shared with readers.
+    #[must_use]
+    pub const fn accounts(&self) -> &SubjectMap {
+        &self.accounts
+    }
+
+    /// Post ids to sets, to be shared with readers.
+    #[must_use]
+    pub const fn posts(&self) -> &SubjectMap {
+        &self.posts
+    }
+
+    /// An order holds these subjects too.
+    pub fn add(&mut self, order: OrderNo, subjects: &[Subject]) {
+        self.transit(subjects, |orders| {
+            let mut orders = orders.to_vec();
+            if let Err(at) = orders.binary_search(&order) {
+                orders.insert(at, order);
+            }
+            orders
+        });
+    }
+
+    /// An order does not hold these subjects any more; others may.
+    pub fn remove(&mut self, order: OrderNo, subjects: &[Subject]) {
+        self.transit(subjects, |orders| orders.iter().copied().filter(|o| *o != order).collect());
+    }
+
+    fn transit(&mut self, subjects: &[Subject], change: impl Fn(&[OrderNo]) -> Vec<OrderNo>) {
+        let (mut accounts, mut posts) = (std::mem::take(&mut self.accounts), std::mem::take(&mut self.posts));
+        let mut known = HashMap::new();
+        let mut next = |set: SetNo| {
+            *known.entry(set).or_insert_with(|| {
+                let orders = change(self.orders_in(set));
+                self.number_of(orders)
+            })
+        };
+        accounts.update(
+            subjects.iter().filter_map(|s| if let Subject::Account(id) = s { Some(id.get()) } else { None }),
+            &mut next,
+        );
+        posts.update(
+            subjects.iter().filter_map(|s| if let Subject::Post(id) = s { Some(id.get()) } else { None }),
+            &mut next,
+        );
+        (self.accounts, self.posts) = (accounts, posts);
+    }
+
+    fn number_of(&mut self, orders: Vec<OrderNo>) -> SetNo {
+        if orders.is_empty() {
+            return 0;
+        }
+        let orders: Arc<[OrderNo]> = orders.into();
+        if let Some(number) = self.numbers.get(&orders) {
+            return *number;
+        }
+        self.sets.push_back(Arc::clone(&orders));
+        let number = self.last_set();
+        for order in orders.iter() {
+            self.containing.entry(*order).or_default().push_back(number);
+        }
+        self.numbers.insert(orders, number);
+        number
+    }
+}

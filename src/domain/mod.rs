@@ -1,0 +1,23 @@
+//! What the words of the trade mean, as types and pure functions.
+//!
+//! `decide(state, command, now)` says what a command would change; `state.apply(entry)` changes it. Nothing here
+//! knows tonic, redis, tokio, a file or a clock: time and data come in as values.
+
+pub mod country;
+pub mod decide;
+pub mod digest;
+pub mod effect;
+pub mod event;
+pub mod holdings;
+pub mod ids;
+pub mod item;
+pub mod lift;
+pub mod locator;
+pub mod order;
+pub mod plan;
+pub mod protection;
+pub mod regime;
+pub mod rejection;
+pub mod rules;
+pub mod state;
+pub mod territory;

@@ -1,0 +1,90 @@
+//! Why a command is refused. A refused command has written nothing.
+
+use jiff::Timestamp;
+
+use super::ids::{OrderId, RequestId, Revision, UploadId};
+use super::order::OrderState;
+use super::regime::UnknownRegime;
+use super::territory::TerritoryError;
+
+/// An item that LiftItems cannot lift.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadItem {
+    /// Its line in the list given.
+    pub line: u32,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The regime is not in the data file.
+    #[error(transparent)]
+    UnknownRegime(#[from] UnknownRegime),
+    /// The territory cannot be expanded.
+    #[error(transparent)]
+    Territory(#[from] TerritoryError),
+    /// The order would end before it starts.
+    #[error("the order would end at `{end}`, which is not after its start at `{start}`")]
+    EndBeforeStart {
+        /// When it would start.
+        start: Timestamp,
+        /// When it would end.
+        end: Timestamp,
+    },
+    /// The list is empty.
+    #[error("the order names no items: give at least one")]
+    NoItems,
+    /// The list does not match the letter.
+    #[error("the letter states `{specified}` items, the list has `{actual}`: compare them, then correct one of the two")]
+    SpecifiedItemsMismatch {
+        /// What the letter states.
+        specified: u64,
+        /// What the list has.
+        actual: u64,
+    },
+    /// No such staged list.
+    #[error("there is no upload `{0}`: it was used, has expired, or never was; upload the list again")]
+    UploadNotFound(UploadId),
+    /// The same order id with other content.
+    #[error("order `{order}` exists since revision {revision} with other content: choose another order_id")]
+    OrderIdTaken {
+        /// The order.
+        order: OrderId,
+        /// When it was applied.
+        revision: Revision,
+    },
+    /// The same request id with another command.
+    #[error("request_id `{request}` was used for another command at revision {revision}: choose another")]
+    RequestIdTaken {
+        /// The request.
+        request: RequestId,
+        /// When it was written.
+        revision: Revision,
+    },
+    /// Applying would not do what the preview said.
+    #[error("applying order `{0}` would not do what was previewed any more: preview it again")]
+    PreviewOutdated(OrderId),
+    /// No such order.
+    #[error("there is no order `{0}`")]
+    OrderNotFound(OrderId),
+    /// The order's state does not allow the command.
+    #[error("order `{order}` is {}: it cannot be {command}", state.as_str().replace('_', " "))]
+    WrongState {
+        /// The order.
+        order: OrderId,
+        /// Where it stands.
+        state: OrderState,
+        /// The command, as a participle.
+        command: &'static str,
+    },
+    /// Items that the order does not withhold.
+    #[error("{} of the items are not withheld by order `{order}`; nothing is lifted", items.len())]
+    ItemsNotInOrder {
+        /// The order.
+        order: OrderId,
+        /// Which, and why.
+        items: Vec<BadItem>,
+    },
+}

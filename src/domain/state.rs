@@ -1,0 +1,337 @@
+//! Everything known at a revision: the fold of the journal's entries.
+//!
+//! `apply` is pure and deterministic: the same entries give the same state in every process. A clone shares all it
+//! can, so that a desk may try commands on a copy and readers keep theirs.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::digest::Digest;
+use super::event::{Entry, Event, OrderApplied, OrderChange, Recorded};
+use super::holdings::Holdings;
+use super::ids::{AccountId, OrderId, RequestId, Revision, Subject, UploadId};
+use super::item::{Items, subject_of};
+use super::order::{Order, OrderNo};
+use super::protection::{Category, Protection};
+
+/// Commands are remembered for repetition until this many others have come after them.
+const REMEMBERED_REQUESTS: usize = 65_536;
+
+/// An entry that cannot follow on this state: the journal and this program disagree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Entries are missing.
+    #[error("entry `{got}` does not follow revision `{at}`")]
+    Gap {
+        /// Where the state is.
+        at: Revision,
+        /// The entry offered.
+        got: Revision,
+    },
+    /// It speaks of something that is not there, or not so.
+    #[error("entry `{revision}` makes no sense at its place: {why}")]
+    Senseless {
+        /// The entry.
+        revision: Revision,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A staged list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// When its first chunk was staged.
+    pub started_at: Timestamp,
+    /// Its lines so far.
+    pub items: Items,
+    /// The entries that staged it.
+    pub entries: Vec<Recorded>,
+}
+
+/// What an entry touched, for the index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// The order whose standing or items changed.
+    pub order: Option<OrderNo>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    revision: Revision,
+    at: Timestamp,
+    orders: imbl::Vector<Arc<Order>>,
+    order_numbers: imbl::HashMap<OrderId, OrderNo>,
+    holdings: Holdings,
+    boundaries: imbl::OrdSet<(Timestamp, OrderNo)>,
+    protections: imbl::OrdMap<AccountId, Protection>,
+    uploads: imbl::OrdMap<UploadId, Arc<Upload>>,
+    requests: imbl::HashMap<RequestId, (Digest, Revision)>,
+    request_order: imbl::Vector<RequestId>,
+}
+
+impl State {
+    /// The entries folded in.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The time of the last of them.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// All orders, in the order they were applied.
+    #[must_use]
+    pub const fn orders(&self) -> &imbl::Vector<Arc<Order>> {
+        &self.orders
+    }
+
+    /// An order.
+    #[must_use]
+    pub fn order(&self, id: &OrderId) -> Option<&Arc<Order>> {
+        self.order_numbers.get(id).and_then(|number| self.order_by_number(*number))
+    }
+
+    /// An order by its number.
+    #[must_use]
+    pub fn order_by_number(&self, number: OrderNo) -> Option<&Arc<Order>> {
+        self.orders.get(number.0 as usize)
+    }
+
+    /// Which orders hold which subjects.
+    #[must_use]
+    pub const fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
+    /// When orders start or end by themselves, after a time.
+    pub fn boundaries_after(&self, time: Timestamp) -> impl Iterator<Item = (Timestamp, OrderNo)> {
+        let from = (time, OrderNo(u32::MAX));
+        self.boundaries.range((std::ops::Bound::Excluded(from), std::ops::Bound::Unbounded)).copied()
+    }
+
+    /// An account's place on the protected list.
+    #[must_use]
+    pub fn protection(&self, account: AccountId) -> Option<Protection> {
+        self.protections.get(&account).copied()
+    }
+
+    /// The protected list, by account.
+    #[must_use]
+    pub const fn protections(&self) -> &imbl::OrdMap<AccountId, Protection> {
+        &self.protections
+    }
+
+    /// A staged list.
+    #[must_use]
+    pub fn upload(&self, id: &UploadId) -> Option<&Arc<Upload>> {
+        self.uploads.get(id)
+    }
+
+    /// All staged lists.
+    #[must_use]
+    pub const fn uploads(&self) -> &imbl::OrdMap<UploadId, Arc<Upload>> {
+        &self.uploads
+    }
+
+    /// Where a command was written and what it said, if it is remembered.
+    #[must_use]
+    pub fn request(&self, id: &RequestId) -> Option<(Digest, Revision)> {
+        self.requests.get(id).copied()
+    }
+
+    /// The commands remembered, oldest first.
+    pub fn requests(&self) -> impl Iterator<Item = (&RequestId, Digest, Revision)> {
+        self.request_order.iter().filter_map(|id| self.request(id).map(|(digest, revision)| (id, digest, revision)))
+    }
+
+    /// Folds an entry in. One that was folded in before changes nothing.
+    ///
+    /// # Errors
+    /// If the entry cannot follow; the state is as before then.
+    pub fn apply(&mut self, revision: Revision, entry: &Entry) -> Result<Touched, ApplyError> {
+        if revision <= self.revision {
+            return Ok(Touched::default());
+        }
+        if revision != self.revision.next() {
+            return Err(ApplyError::Gap { at: self.revision, got: revision });
+        }
+        let recorded = Recorded { revision, at: entry.at, by: entry.by.clone() };
+        let touched = self.fold(recorded, &entry.event).map_err(|why| ApplyError::Senseless { revision, why })?;
+        self.remember(entry.by.request_id.clone(), entry.by.request_digest, revision);
+        self.revision = revision;
+        self.at = self.at.max(entry.at);
+        Ok(touched)
+    }
+
+    fn fold(&mut self, recorded: Recorded, event: &Event) -> Result<Touched, String> {
+        match event {
+            Event::ItemsStaged { upload, items } => {
+                let mut staged = self.uploads.get(upload).map_or_else(
+                    || Upload { started_at: recorded.at, items: Items::default(), entries: Vec::new() },
+                    |upload| Upload::clone(upload),
+                );
+                staged.items.push(Arc::clone(items));
+                staged.entries.push(recorded);
+                self.uploads.insert(upload.clone(), Arc::new(staged));
+            }
+            Event::UploadsDiscarded(uploads) => {
+                for upload in uploads {
+                    self.uploads.remove(upload);
+                }
+            }
+            Event::OrderApplied(applied) => return self.fold_applied(recorded, applied),
+            Event::OrderChanged { order, change } => return self.fold_changed(recorded, order, change),
+            Event::AccountsProtected(accounts) => {
+                for (account, category) in accounts {
+                    self.protect(*account, *category, recorded.at);
+                }
+            }
+            Event::AccountsUnprotected(accounts) => {
+                for account in accounts {
+                    self.protections.remove(account);
+                }
+            }
+        }
+        Ok(Touched::default())
+    }
+
+    fn protect(&mut self, account: AccountId, category: Category, since: Timestamp) {
+        if self.protection(account).is_none_or(|p| p.category != category) {
+            self.protections.insert(account, Protection { category, since });
+        }
+    }
+
+    fn fold_applied(&mut self, recorded: Recorded, applied: &Arc<OrderApplied>) -> Result<Touched, String> {
+        let id = &applied.spec.order_id;
+        if self.order_numbers.contains_key(id) {
+            return Err(format!("order `{id}` is applied twice"));
+        }
+        let mut items = match &applied.upload {
+            Some(upload) => {
+                self.uploads.get(upload).map(|u| u.items.clone()).ok_or_else(|| format!("no upload `{upload}`"))?
+            }
+            None => Items::default(),
+        };
+        items.push(Arc::clone(&applied.items));
+        if items.len() != applied.dispositions.len() {
+            return Err(format!("{} items, but {} dispositions", items.len(), applied.dispositions.len()));
+        }
+        if let Some(upload) = &applied.upload {
+            self.uploads.remove(upload);
+        }
+        let number = OrderNo(u32::try_from(self.orders.len()).map_err(|_| "too many orders".to_owned())?);
+        self.add_order(Order::new(number, recorded, Arc::clone(applied), items));
+        Ok(Touched { order: Some(number) })
+    }
+
+    fn add_order(&mut self, order: Order) {
+        let number = order.number();
+        let subjects: Vec<Subject> = order.effective_items().map(|(_, subject)| subject).collect();
+        self.holdings.add(number, &subjects);
+        for boundary in [order.spec().effective_from, order.spec().expires_at].into_iter().flatten() {
+            self.boundaries.insert((boundary, number));
+        }
+        self.order_numbers.insert(order.id().clone(), number);
+        self.orders.push_back(Arc::new(order));
+    }
+
+    fn fold_changed(&mut self, recorded: Recorded, id: &OrderId, change: &OrderChange) -> Result<Touched, String> {
+        let order = self.order(id).ok_or_else(|| format!("no order `{id}`"))?;
+        let number = order.number();
+        let released: Vec<Subject> = match change {
+            OrderChange::Lifted => order.effective_items().map(|(_, subject)| subject).collect(),
+            OrderChange::ItemsLifted(positions) => {
+                let subject = |position: &u32| {
+                    order.items().get(*position as usize).and_then(|item| subject_of(item.resolution))
+                };
+                let subjects: Option<Vec<Subject>> = positions.iter().map(subject).collect();
+                subjects.ok_or_else(|| format!("order `{id}` has no such items"))?
+            }
+            OrderChange::Stayed | OrderChange::Resumed | OrderChange::Correspondence(_) => Vec::new(),
+        };
+        // Union: only this order lets go of them; the sets keep every other one.
+        self.holdings.remove(number, &released);
+        if let Some(order) = self.orders.get_mut(number.0 as usize) {
+            Arc::make_mut(order).change(recorded, change.clone());
+        }
+        Ok(Touched { order: Some(number) })
+    }
+
+    fn remember(&mut self, id: RequestId, digest: Digest, revision: Revision) {
+        if self.requests.insert(id.clone(), (digest, revision)).is_none() {
+            self.request_order.push_back(id);
+        }
+        if self.request_order.len() > REMEMBERED_REQUESTS
+            && let Some(oldest) = self.request_order.pop_front()
+        {
+            self.requests.remove(&oldest);
+        }
+    }
+}
+
+/// Puts a state together again from the parts a snapshot keeps; the result is what folding the entries gave.
+#[derive(Debug, Default)]
+pub struct Restore(State);
+
+impl Restore {
+    /// An order with what happened to it; orders come in the order they were applied.
+    ///
+    /// # Errors
+    /// If the parts do not fit together.
+    pub fn order(
+        &mut self,
+        applied: Recorded,
+        event: Arc<OrderApplied>,
+        later: Vec<(Recorded, OrderChange)>,
+    ) -> Result<(), String> {
+        let mut items = Items::default();
+        items.push(Arc::clone(&event.items));
+        if items.len() != event.dispositions.len() || self.0.order_numbers.contains_key(&event.spec.order_id) {
+            return Err(format!("order `{}` does not fit", event.spec.order_id));
+        }
+        let number = OrderNo(u32::try_from(self.0.orders.len()).map_err(|_| "too many orders".to_owned())?);
+        let mut order = Order::new(number, applied, event, items);
+        let mut lifted = false;
+        for (recorded, change) in later {
+            lifted |= change == OrderChange::Lifted;
+            order.change(recorded, change);
+        }
+        self.0.add_order(order);
+        if lifted && let Some(order) = self.0.orders.back() {
+            let subjects: Vec<Subject> = order.effective_items().map(|(_, subject)| subject).collect();
+            self.0.holdings.remove(number, &subjects);
+        }
+        Ok(())
+    }
+
+    /// A chunk of a staged list.
+    ///
+    /// # Errors
+    /// Never by itself.
+    pub fn staged(&mut self, recorded: Recorded, event: &Event) -> Result<(), String> {
+        self.0.fold(recorded, event).map(|_| ())
+    }
+
+    /// A place on the protected list.
+    pub fn protection(&mut self, account: AccountId, protection: Protection) {
+        self.0.protections.insert(account, protection);
+    }
+
+    /// A remembered command; oldest first.
+    pub fn request(&mut self, id: RequestId, digest: Digest, revision: Revision) {
+        self.0.remember(id, digest, revision);
+    }
+
+    /// The state after the entry at `revision`, which was written at `at`.
+    #[must_use]
+    pub fn finish(mut self, revision: Revision, at: Timestamp) -> State {
+        (self.0.revision, self.0.at) = (revision, at);
+        self.0
+    }
+}

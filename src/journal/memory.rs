@@ -1,0 +1,90 @@
+//! A journal in memory, for tests: it keeps the whole contract but for being durable.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{AppendError, Hash, Journal, Position, ReadError, StoredEntry, chained};
+use crate::domain::ids::Revision;
+
+/// See the module.
+#[derive(Debug)]
+pub struct MemoryJournal {
+    rows: Mutex<Vec<Row>>,
+    end: watch::Sender<Revision>,
+}
+
+/// An entry as stored: its hash and its bytes.
+pub type Row = (Hash, Vec<u8>);
+
+impl Default for MemoryJournal {
+    fn default() -> Self {
+        Self::from_rows(Vec::new())
+    }
+}
+
+impl MemoryJournal {
+    /// A journal that holds what another one held; nothing is checked, so that tests can damage it.
+    #[must_use]
+    pub fn from_rows(rows: Vec<Row>) -> Self {
+        let end = watch::Sender::new(Revision::new(rows.len() as u64));
+        Self { rows: Mutex::new(rows), end }
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Row>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end(rows: &[Row]) -> Position {
+    rows.last().map_or(Position::START, |(hash, _)| Position {
+        revision: Revision::new(rows.len() as u64),
+        hash: *hash,
+    })
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn append(&self, expected: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
+        let mut rows = self.lock();
+        let actual = end(&rows);
+        if actual != expected {
+            return Err(AppendError::Conflict { actual });
+        }
+        let mut at = expected;
+        for payload in payloads {
+            at = at.after(&payload);
+            rows.push((at.hash, payload));
+        }
+        drop(rows);
+        self.end.send_replace(at.revision);
+        Ok(at)
+    }
+
+    async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
+        let rows = self.lock();
+        let skip = usize::try_from(after.revision.get()).unwrap_or(usize::MAX);
+        let known = skip.checked_sub(1).map_or(Some(Hash::GENESIS), |at| rows.get(at).map(|(hash, _)| *hash));
+        if known != Some(after.hash) {
+            return Err(ReadError::Diverged { revision: after.revision });
+        }
+        let next = (after.revision.next().get()..).zip(rows.iter().skip(skip).take(limit));
+        chained(after, next.map(|(revision, (hash, payload))| (revision, hash.as_bytes().to_vec(), payload.clone())))
+    }
+
+    async fn tail(&self) -> Result<Position, ReadError> {
+        Ok(end(&self.lock()))
+    }
+
+    async fn changed(&self, seen: Revision) {
+        // The sender is this journal's own, so waiting cannot fail.
+        let _ = self.end.subscribe().wait_for(|end| *end > seen).await;
+    }
+}

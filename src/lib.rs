@@ -1,0 +1,40 @@
+//! `withheld`: which accounts and posts are withheld in which countries, on which orders.
+//!
+//! The data flow, top to bottom:
+//!
+//! ```text
+//!  operator ─► api::orders ─► desk: decide(state, command) ─► journal.append(expected, entry) ─► ack(revision)
+//!                                                                  │ follow
+//!  timeline ─► api::visibility ─► index snapshot ◄─ publish ─ replica: state.apply(entry)
+//! ```
+//!
+//! Nothing points back. The modules, in reading order:
+
+pub mod domain;
+pub mod subject_map;
+
+pub mod journal;
+pub mod record;
+
+pub mod index;
+pub mod replica;
+
+pub mod desk;
+pub mod api;
+
+pub mod clock;
+
+/// The protobuf messages, generated from `proto/`.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod pb {
+    /// The public API.
+    pub mod v1 {
+        tonic::include_proto!("withheld.v1");
+        /// The descriptors of the public API, for reflection.
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/withheld.v1.bin"));
+    }
+    /// What the journal stores.
+    pub mod journal_v1 {
+        tonic::include_proto!("withheld.journal.v1");
+    }
+}

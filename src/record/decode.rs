@@ -1,0 +1,236 @@
+//! Stored messages to domain values. Anything that this program could not have written is an error that says what.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prost::Message as _;
+
+use super::pb;
+use crate::domain::country::{CountryCode, CountrySet};
+use crate::domain::digest::Digest;
+use crate::domain::event::{Attribution, Entry, Event, OrderApplied, OrderChange};
+use crate::domain::ids::{AccountId, PostId, Subject};
+use crate::domain::item::{Disposition, Item, ItemChunk};
+use crate::domain::locator::{Cause, Resolution, Unsupported};
+use crate::domain::order::{Basis, Correspondence, CorrespondenceKind, Instrument, OrderSpec};
+use crate::domain::protection::Category;
+use crate::domain::regime::Confidentiality;
+use crate::domain::territory::Territory;
+
+/// Stored bytes that are no entry of this format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not protobuf.
+    #[error("it is not a message of withheld.journal.v1")]
+    Malformed(#[from] prost::DecodeError),
+    /// A field has a value that is never written: damage, or a newer program's entry.
+    #[error("its field `{0}` is missing or not understood; was it written by a newer version?")]
+    Field(&'static str),
+}
+
+type Result<T> = std::result::Result<T, DecodeError>;
+
+/// An entry from its bytes.
+///
+/// # Errors
+/// If they are not what [`super::encode`] writes.
+pub fn decode(bytes: &[u8]) -> Result<Entry> {
+    entry(pb::Entry::decode(bytes)?)
+}
+
+pub(super) fn entry(message: pb::Entry) -> Result<Entry> {
+    let by = Attribution {
+        actor: message.actor.into(),
+        reason: message.reason.into(),
+        request_id: name(&message.request_id, "request_id")?,
+        request_digest: digest(&message.request_digest, "request_digest")?,
+    };
+    let event = event(message.event.ok_or(DecodeError::Field("event"))?)?;
+    Ok(Entry { at: required_time(message.at, "at")?, by, event })
+}
+
+fn name<T: std::str::FromStr>(text: &str, field: &'static str) -> Result<T> {
+    text.parse().map_err(|_| DecodeError::Field(field))
+}
+
+pub(super) fn digest(bytes: &[u8], field: &'static str) -> Result<Digest> {
+    Digest::from_slice(bytes).ok_or(DecodeError::Field(field))
+}
+
+fn time(time: Option<prost_types::Timestamp>, field: &'static str) -> Result<Option<Timestamp>> {
+    time.map(|t| Timestamp::new(t.seconds, t.nanos).map_err(|_| DecodeError::Field(field))).transpose()
+}
+
+pub(super) fn required_time(at: Option<prost_types::Timestamp>, field: &'static str) -> Result<Timestamp> {
+    time(at, field)?.ok_or(DecodeError::Field(field))
+}
+
+fn event(event: pb::entry::Event) -> Result<Event> {
+    use pb::entry::Event as Pb;
+    let change =
+        |id: &str, change| Ok(Event::OrderChanged { order: name(id, "order_id")?, change });
+    match event {
+        Pb::ItemsStaged(staged) => Ok(Event::ItemsStaged {
+            upload: name(&staged.upload_id, "upload_id")?,
+            items: Arc::new(items(staged.items.ok_or(DecodeError::Field("items"))?)?),
+        }),
+        Pb::UploadsDiscarded(uploads) => {
+            let ids: Result<_> = uploads.upload_ids.iter().map(|id| name(id, "upload_ids")).collect();
+            Ok(Event::UploadsDiscarded(ids?))
+        }
+        Pb::OrderApplied(order) => Ok(Event::OrderApplied(Arc::new(applied(order)?))),
+        Pb::OrderLifted(order) => change(&order.order_id, OrderChange::Lifted),
+        Pb::ItemsLifted(lifted) => change(&lifted.order_id, OrderChange::ItemsLifted(lifted.positions.into())),
+        Pb::OrderStayed(order) => change(&order.order_id, OrderChange::Stayed),
+        Pb::OrderResumed(order) => change(&order.order_id, OrderChange::Resumed),
+        Pb::CorrespondenceRecorded(c) => {
+            let correspondence = Correspondence {
+                kind: CorrespondenceKind::from_number(c.kind).ok_or(DecodeError::Field("kind"))?,
+                at: required_time(c.at, "at")?,
+                text: c.text,
+                external_ref: c.external_ref,
+            };
+            change(&c.order_id, OrderChange::Correspondence(correspondence))
+        }
+        Pb::AccountsProtected(accounts) => {
+            let pairs = accounts.account_ids.iter().zip(&accounts.categories);
+            let pairs: Result<_> = pairs.map(|(id, c)| Ok((account(*id)?, category(*c)?))).collect();
+            Ok(Event::AccountsProtected(pairs?))
+        }
+        Pb::AccountsUnprotected(accounts) => {
+            let ids: Result<_> = accounts.account_ids.into_iter().map(account).collect();
+            Ok(Event::AccountsUnprotected(ids?))
+        }
+    }
+}
+
+pub(super) fn account(id: u64) -> Result<AccountId> {
+    AccountId::try_from(id).map_err(|_| DecodeError::Field("account_ids"))
+}
+
+pub(super) fn category(number: u32) -> Result<Category> {
+    Category::ALL
+        .into_iter()
+        .find(|c| super::encode::category(*c) == number)
+        .ok_or(DecodeError::Field("categories"))
+}
+
+pub(super) fn applied(order: pb::OrderApplied) -> Result<OrderApplied> {
+    let field = DecodeError::Field;
+    let some = |text: String| if text.is_empty() { None } else { Some(text) };
+    let dispositions: Result<Vec<Disposition>> = order.dispositions.iter().map(|d| disposition(*d)).collect();
+    Ok(OrderApplied {
+        upload: some(order.upload_id).map(|id| name(&id, "upload_id")).transpose()?,
+        items: Arc::new(items(order.items.ok_or(field("items"))?)?),
+        dispositions: dispositions?.into(),
+        content: digest(&order.content_digest, "content_digest")?,
+        spec: OrderSpec {
+            order_id: name(&order.order_id, "order_id")?,
+            instrument: Instrument::from_number(order.instrument).ok_or(field("instrument"))?,
+            issuing_authority: order.issuing_authority,
+            legal_basis: order.legal_basis,
+            external_ref: order.external_ref,
+            regime: some(order.regime),
+            territory: territory(order.territory.ok_or(field("territory"))?)?,
+            confidentiality: confidentiality(order.confidentiality)?,
+            specified_items: order.specified_items,
+            basis: Basis::from_number(order.basis).ok_or(field("basis"))?,
+            issued_at: time(order.issued_at, "issued_at")?,
+            received_at: required_time(order.received_at, "received_at")?,
+            comply_by: time(order.comply_by, "comply_by")?,
+            review_due_at: time(order.review_due_at, "review_due_at")?,
+            effective_from: time(order.effective_from, "effective_from")?,
+            expires_at: time(order.expires_at, "expires_at")?,
+            public_notice_url: some(order.public_notice_url).map(Into::into),
+            confidential_reason: order.confidential_reason,
+            redress: order.redress,
+        },
+    })
+}
+
+fn confidentiality(number: u32) -> Result<Confidentiality> {
+    [Confidentiality::Public, Confidentiality::NoticeProhibited, Confidentiality::Sealed]
+        .into_iter()
+        .find(|c| super::confidentiality_number(*c) == number)
+        .ok_or(DecodeError::Field("confidentiality"))
+}
+
+fn territory(territory: pb::Territory) -> Result<Territory> {
+    if territory.worldwide {
+        return Ok(Territory::Worldwide);
+    }
+    let codes = territory.country_codes.iter().map(|code| name::<CountryCode>(code, "country_codes"));
+    let countries: CountrySet = codes.collect::<Result<_>>()?;
+    match (countries.is_empty(), territory.group.is_empty()) {
+        (true, _) => Err(DecodeError::Field("territory")),
+        (false, true) => Ok(Territory::Countries(countries)),
+        (false, false) => Ok(Territory::Group {
+            code: territory.group.into(),
+            version: territory.group_version.into(),
+            countries,
+        }),
+    }
+}
+
+pub(super) fn items(columns: pb::Items) -> Result<ItemChunk> {
+    let len = columns.lines.len();
+    let lengths =
+        [columns.locator_types.len(), columns.locators.len(), columns.resolutions.len(), columns.ids.len()];
+    if lengths != [len; 4] {
+        return Err(DecodeError::Field("items"));
+    }
+    let mut chunk = ItemChunk::default();
+    let texts = columns.locator_types.iter().zip(&columns.locators);
+    let resolved = columns.resolutions.iter().zip(&columns.ids);
+    for (((at, line), (locator_type, locator)), (code, id)) in (0_u32..).zip(&columns.lines).zip(texts).zip(resolved) {
+        chunk.push(Item {
+            line: *line,
+            locator_type,
+            locator,
+            resolution: resolution(*code, *id)?,
+            decline_reason: columns.decline_reasons.get(&at).map(String::as_str),
+        });
+    }
+    Ok(chunk)
+}
+
+fn resolution(code: i32, id: u64) -> Result<Resolution> {
+    use pb::Resolution as Pb;
+    let bad = || DecodeError::Field("resolutions");
+    let cause = match Pb::try_from(code).map_err(|_| bad())? {
+        Pb::Unspecified => return Err(bad()),
+        Pb::Account => return Ok(Resolution::Subject(Subject::Account(AccountId::try_from(id).map_err(|_| bad())?))),
+        Pb::Post => return Ok(Resolution::Subject(Subject::Post(PostId::try_from(id).map_err(|_| bad())?))),
+        Pb::UnsupportedHashtag => return Ok(Resolution::Unsupported(Unsupported::Hashtag)),
+        Pb::Empty => Cause::EmptyLocator,
+        Pb::NotAnId => Cause::NotAnId,
+        Pb::RoundedId => Cause::RoundedId,
+        Pb::ZeroId => Cause::ZeroId,
+        Pb::IdTooLarge => Cause::IdTooLarge,
+        Pb::Handle => Cause::HandleNotResolvable,
+        Pb::ForeignLink => Cause::ForeignLink,
+        Pb::LinkNotUnderstood => Cause::LinkNotUnderstood,
+        Pb::NotALink => Cause::NotALink,
+        Pb::UnknownLocatorType => Cause::UnknownLocatorType,
+    };
+    Ok(Resolution::Unresolved(cause))
+}
+
+fn disposition(code: i32) -> Result<Disposition> {
+    use pb::Disposition as Pb;
+    let bad = || DecodeError::Field("dispositions");
+    Ok(match Pb::try_from(code).map_err(|_| bad())? {
+        Pb::Unspecified => return Err(bad()),
+        Pb::Withheld => Disposition::Withheld,
+        Pb::RemovedOwnRules => Disposition::RemovedOwnRules,
+        Pb::DeclinedByDesk => Disposition::DeclinedByDesk,
+        Pb::DeclinedNewsMedia => Disposition::DeclinedProtected(Category::NewsMedia),
+        Pb::DeclinedJournalist => Disposition::DeclinedProtected(Category::Journalist),
+        Pb::DeclinedActivist => Disposition::DeclinedProtected(Category::Activist),
+        Pb::DeclinedPolitician => Disposition::DeclinedProtected(Category::Politician),
+        Pb::DeclinedOwnAffairs => Disposition::DeclinedProtected(Category::OwnAffairs),
+        Pb::Unresolved => Disposition::Unresolved,
+        Pb::Unsupported => Disposition::Unsupported,
+        Pb::Duplicate => Disposition::Duplicate,
+    })
+}

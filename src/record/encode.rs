@@ -1,0 +1,209 @@
+//! Domain values to stored messages. Nothing here can fail.
+
+use jiff::Timestamp;
+use prost::Message as _;
+
+use super::pb;
+use crate::domain::event::{Attribution, Entry, Event, OrderApplied, OrderChange};
+use crate::domain::ids::{OrderId, Subject};
+use crate::domain::item::{Disposition, Item, Items};
+use crate::domain::locator::{Cause, Resolution, Unsupported};
+use crate::domain::order::OrderSpec;
+use crate::domain::protection::Category;
+use crate::domain::territory::Territory;
+
+/// The bytes of an entry, as the journal keeps them.
+#[must_use]
+pub fn encode(entry: &Entry) -> Vec<u8> {
+    message(entry.at, &entry.by, event(&entry.event)).encode_to_vec()
+}
+
+pub(super) fn message(at: Timestamp, by: &Attribution, event: pb::entry::Event) -> pb::Entry {
+    pb::Entry {
+        at: Some(time(at)),
+        actor: by.actor.to_string(),
+        reason: by.reason.to_string(),
+        request_id: by.request_id.to_string(),
+        request_digest: by.request_digest.as_bytes().to_vec(),
+        event: Some(event),
+    }
+}
+
+pub(super) fn time(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
+}
+
+fn event(event: &Event) -> pb::entry::Event {
+    use pb::entry::Event as Pb;
+    match event {
+        Event::ItemsStaged { upload, items: chunk } => {
+            Pb::ItemsStaged(pb::ItemsStaged { upload_id: upload.to_string(), items: Some(items(chunk.iter())) })
+        }
+        Event::UploadsDiscarded(uploads) => {
+            let upload_ids = uploads.iter().map(ToString::to_string).collect();
+            Pb::UploadsDiscarded(pb::UploadsDiscarded { upload_ids })
+        }
+        Event::OrderApplied(order) => Pb::OrderApplied(applied(order, None)),
+        Event::OrderChanged { order, change: c } => change(order, c),
+        Event::AccountsProtected(accounts) => Pb::AccountsProtected(pb::AccountsProtected {
+            account_ids: accounts.iter().map(|(id, _)| id.get()).collect(),
+            categories: accounts.iter().map(|(_, c)| category(*c)).collect(),
+        }),
+        Event::AccountsUnprotected(accounts) => Pb::AccountsUnprotected(pb::AccountsUnprotected {
+            account_ids: accounts.iter().map(|id| id.get()).collect(),
+        }),
+    }
+}
+
+/// An applied order; in a snapshot `all` items are written into it, and the upload they came from is only named.
+pub(super) fn applied(order: &OrderApplied, all: Option<&Items>) -> pb::OrderApplied {
+    let OrderSpec {
+        order_id,
+        instrument,
+        issuing_authority,
+        legal_basis,
+        external_ref,
+        regime,
+        territory: holds_in,
+        confidentiality,
+        specified_items,
+        basis,
+        issued_at,
+        received_at,
+        comply_by,
+        review_due_at,
+        effective_from,
+        expires_at,
+        public_notice_url,
+        confidential_reason,
+        redress,
+    } = &order.spec;
+    pb::OrderApplied {
+        order_id: order_id.to_string(),
+        instrument: instrument.number(),
+        issuing_authority: issuing_authority.clone(),
+        legal_basis: legal_basis.clone(),
+        external_ref: external_ref.clone(),
+        regime: regime.clone().unwrap_or_default(),
+        territory: Some(territory(holds_in)),
+        confidentiality: super::confidentiality_number(*confidentiality),
+        specified_items: *specified_items,
+        basis: basis.number(),
+        issued_at: issued_at.map(time),
+        received_at: Some(time(*received_at)),
+        comply_by: comply_by.map(time),
+        review_due_at: review_due_at.map(time),
+        effective_from: effective_from.map(time),
+        expires_at: expires_at.map(time),
+        public_notice_url: public_notice_url.as_deref().unwrap_or_default().to_owned(),
+        confidential_reason: confidential_reason.clone(),
+        redress: redress.clone(),
+        upload_id: order.upload.as_ref().map(ToString::to_string).unwrap_or_default(),
+        items: Some(all.map_or_else(|| items(order.items.iter()), |all| items(all.iter()))),
+        dispositions: order.dispositions.iter().map(|d| disposition(*d).into()).collect(),
+        content_digest: order.content.as_bytes().to_vec(),
+    }
+}
+
+fn territory(territory: &Territory) -> pb::Territory {
+    let codes = |countries: &crate::domain::country::CountrySet| {
+        countries.codes().into_iter().map(str::to_owned).collect()
+    };
+    match territory {
+        Territory::Countries(countries) => pb::Territory { country_codes: codes(countries), ..Default::default() },
+        Territory::Group { code, version, countries } => pb::Territory {
+            worldwide: false,
+            country_codes: codes(countries),
+            group: code.to_string(),
+            group_version: version.to_string(),
+        },
+        Territory::Worldwide => pb::Territory { worldwide: true, ..Default::default() },
+    }
+}
+
+pub(super) fn change(order: &OrderId, change: &OrderChange) -> pb::entry::Event {
+    use pb::entry::Event as Pb;
+    let order_id = order.to_string();
+    match change {
+        OrderChange::Lifted => Pb::OrderLifted(pb::OrderLifted { order_id }),
+        OrderChange::ItemsLifted(positions) => {
+            Pb::ItemsLifted(pb::ItemsLifted { order_id, positions: positions.to_vec() })
+        }
+        OrderChange::Stayed => Pb::OrderStayed(pb::OrderStayed { order_id }),
+        OrderChange::Resumed => Pb::OrderResumed(pb::OrderResumed { order_id }),
+        OrderChange::Correspondence(c) => Pb::CorrespondenceRecorded(pb::CorrespondenceRecorded {
+            order_id,
+            kind: c.kind.number(),
+            at: Some(time(c.at)),
+            text: c.text.clone(),
+            external_ref: c.external_ref.clone(),
+        }),
+    }
+}
+
+pub(super) fn items<'a>(list: impl Iterator<Item = Item<'a>>) -> pb::Items {
+    let mut columns = pb::Items::default();
+    for (at, item) in list.enumerate() {
+        columns.lines.push(item.line);
+        columns.locator_types.push(item.locator_type.to_owned());
+        columns.locators.push(item.locator.to_owned());
+        let (resolution, id) = resolution(item.resolution);
+        columns.resolutions.push(resolution.into());
+        columns.ids.push(id);
+        if let (Some(reason), Ok(at)) = (item.decline_reason, u32::try_from(at)) {
+            columns.decline_reasons.insert(at, reason.to_owned());
+        }
+    }
+    columns
+}
+
+fn resolution(resolution: Resolution) -> (pb::Resolution, u64) {
+    use pb::Resolution as Pb;
+    match resolution {
+        Resolution::Subject(Subject::Account(id)) => (Pb::Account, id.get()),
+        Resolution::Subject(Subject::Post(id)) => (Pb::Post, id.get()),
+        Resolution::Unsupported(Unsupported::Hashtag) => (Pb::UnsupportedHashtag, 0),
+        Resolution::Unresolved(cause) => (
+            match cause {
+                Cause::EmptyLocator => Pb::Empty,
+                Cause::NotAnId => Pb::NotAnId,
+                Cause::RoundedId => Pb::RoundedId,
+                Cause::ZeroId => Pb::ZeroId,
+                Cause::IdTooLarge => Pb::IdTooLarge,
+                Cause::HandleNotResolvable => Pb::Handle,
+                Cause::ForeignLink => Pb::ForeignLink,
+                Cause::LinkNotUnderstood => Pb::LinkNotUnderstood,
+                Cause::NotALink => Pb::NotALink,
+                Cause::UnknownLocatorType => Pb::UnknownLocatorType,
+            },
+            0,
+        ),
+    }
+}
+
+fn disposition(disposition: Disposition) -> pb::Disposition {
+    use pb::Disposition as Pb;
+    match disposition {
+        Disposition::Withheld => Pb::Withheld,
+        Disposition::RemovedOwnRules => Pb::RemovedOwnRules,
+        Disposition::DeclinedByDesk => Pb::DeclinedByDesk,
+        Disposition::DeclinedProtected(Category::NewsMedia) => Pb::DeclinedNewsMedia,
+        Disposition::DeclinedProtected(Category::Journalist) => Pb::DeclinedJournalist,
+        Disposition::DeclinedProtected(Category::Activist) => Pb::DeclinedActivist,
+        Disposition::DeclinedProtected(Category::Politician) => Pb::DeclinedPolitician,
+        Disposition::DeclinedProtected(Category::OwnAffairs) => Pb::DeclinedOwnAffairs,
+        Disposition::Unresolved => Pb::Unresolved,
+        Disposition::Unsupported => Pb::Unsupported,
+        Disposition::Duplicate => Pb::Duplicate,
+    }
+}
+
+pub(super) const fn category(category: Category) -> u32 {
+    match category {
+        Category::NewsMedia => 1,
+        Category::Journalist => 2,
+        Category::Activist => 3,
+        Category::Politician => 4,
+        Category::OwnAffairs => 5,
+    }
+}

@@ -1,0 +1,315 @@
+//! A snapshot of the state in a file, so that a start need not fold years of entries again.
+//!
+//! It names the entry it was taken after by revision and hash; whoever reads it checks that the journal has that entry,
+//! and folds the rest. It is closed by a SHA-256 over all that stands before, so one that is torn or altered is found
+//! out, and the journal is folded from the start instead: a snapshot is only ever a shortcut.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use super::decode::{self, DecodeError};
+use super::{encode, pb};
+use crate::domain::event::{Event, Recorded};
+use crate::domain::ids::Revision;
+use crate::domain::order::Order;
+use crate::domain::protection::Protection;
+use crate::domain::state::{Restore, State};
+use crate::journal::{Hash, Position};
+
+const MAGIC: &[u8; 16] = b"withheld snap 1\n";
+const FORMAT: u32 = 1;
+const PART: usize = 10_000;
+
+/// Why there is no state to be had from a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The file cannot be read or written.
+    #[error("the snapshot `{path}` cannot be {doing}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Read or written.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Its contents are not what was written.
+    #[error("the snapshot `{path}` is damaged: {why}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+}
+
+/// Where a journal's snapshot is kept.
+#[derive(Debug, Clone)]
+pub struct SnapshotFile(PathBuf);
+
+impl SnapshotFile {
+    /// A snapshot in this file.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn io(&self, doing: &'static str) -> impl Fn(io::Error) -> SnapshotError + '_ {
+        move |source| SnapshotError::Io { path: self.0.clone(), doing, source }
+    }
+
+    fn damaged(&self, why: impl ToString) -> SnapshotError {
+        SnapshotError::Damaged { path: self.0.clone(), why: why.to_string() }
+    }
+
+    /// Writes a state beside the old snapshot and puts it in its place, durably.
+    ///
+    /// # Errors
+    /// If the file cannot be written; the old snapshot is there then as before.
+    pub fn write(&self, state: &State, hash: Hash) -> Result<(), SnapshotError> {
+        let fresh = self.0.with_extension("snapshot.new");
+        let io = self.io("written");
+        let mut file = Hashing { inner: BufWriter::new(File::create(&fresh).map_err(&io)?), hash: Sha256::new() };
+        write_all(&mut file, state, hash).map_err(&io)?;
+        let digest = file.hash.finalize();
+        file.inner.write_all(&digest).map_err(&io)?;
+        let file = file.inner.into_inner().map_err(|e| io(e.into_error()))?;
+        file.sync_all().map_err(&io)?;
+        fs::rename(&fresh, &self.0).map_err(&io)?;
+        let parent = self.0.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(&io)
+    }
+
+    /// The state and the journal position it was taken at; `None` if there is no snapshot.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is damaged.
+    pub fn read(&self) -> Result<Option<(State, Position)>, SnapshotError> {
+        let file = match File::open(&self.0) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.io("read")(error)),
+        };
+        let length = file.metadata().map_err(self.io("read"))?.len();
+        let body = length.checked_sub(32).ok_or_else(|| self.damaged("it is too short"))?;
+        self.verify(&file, body)?;
+        let file = File::open(&self.0).map_err(self.io("read"))?;
+        self.restore(BufReader::with_capacity(1 << 20, file.take(body))).map(Some)
+    }
+
+    /// Sets a damaged snapshot aside, so that it can be looked at, and gives its new name.
+    ///
+    /// # Errors
+    /// If it cannot be renamed.
+    pub fn set_aside(&self) -> Result<PathBuf, SnapshotError> {
+        let aside = self.0.with_extension("snapshot.damaged");
+        fs::rename(&self.0, &aside).map_err(self.io("set aside"))?;
+        Ok(aside)
+    }
+
+    fn verify(&self, file: &File, body: u64) -> Result<(), SnapshotError> {
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let mut hash = Sha256::new();
+        io::copy(&mut (&mut reader).take(body), &mut HashOnly(&mut hash)).map_err(self.io("read"))?;
+        let mut expected = [0; 32];
+        reader.read_exact(&mut expected).map_err(self.io("read"))?;
+        if hash.finalize().as_slice() == expected { Ok(()) } else { Err(self.damaged("its checksum does not match")) }
+    }
+
+    fn restore(&self, mut body: impl Read) -> Result<(State, Position), SnapshotError> {
+        let mut magic = [0; 16];
+        body.read_exact(&mut magic).map_err(self.io("read"))?;
+        if &magic != MAGIC {
+            return Err(self.damaged("it is not a snapshot of this format"));
+        }
+        let (mut restore, mut header) = (Restore::default(), None);
+        while let Some(bytes) = next_record(&mut body).map_err(self.io("read"))? {
+            let record = pb::SnapshotRecord::decode(&*bytes).map_err(|e| self.damaged(e))?;
+            match record.record {
+                Some(pb::snapshot_record::Record::Header(h)) => header = Some(h),
+                Some(part) => add(&mut restore, part).map_err(|why| self.damaged(why))?,
+                None => return Err(self.damaged("a record is empty")),
+            }
+        }
+        let header = header.ok_or_else(|| self.damaged("it has no header"))?;
+        let at = decode::required_time(header.at, "at").map_err(|e| self.damaged(e))?;
+        let hash: [u8; 32] = header.hash.try_into().map_err(|_| self.damaged("its header has no hash"))?;
+        let revision = Revision::new(header.revision);
+        let state = restore.finish(revision, at);
+        if header.format != FORMAT || state.orders().len() as u64 != header.orders {
+            return Err(self.damaged("it is not whole"));
+        }
+        Ok((state, Position { revision, hash: Hash::from_bytes(hash) }))
+    }
+}
+
+/// Hashes what passes through.
+struct Hashing<W> {
+    inner: W,
+    hash: Sha256,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write_all(bytes)?;
+        self.hash.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+struct HashOnly<'a>(&'a mut Sha256);
+
+impl Write for HashOnly<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn next_record(body: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 4];
+    if body.read(&mut length[..1])? == 0 {
+        return Ok(None);
+    }
+    let [_, rest @ ..] = &mut length;
+    body.read_exact(rest)?;
+    let mut record = vec![0; u32::from_le_bytes(length) as usize];
+    body.read_exact(&mut record)?;
+    Ok(Some(record))
+}
+
+fn put(file: &mut impl Write, record: pb::snapshot_record::Record) -> io::Result<()> {
+    let bytes = pb::SnapshotRecord { record: Some(record) }.encode_to_vec();
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    file.write_all(&length.to_le_bytes())?;
+    file.write_all(&bytes)
+}
+
+fn write_all(file: &mut impl Write, state: &State, hash: Hash) -> io::Result<()> {
+    use pb::snapshot_record::Record;
+    file.write_all(MAGIC)?;
+    put(
+        file,
+        Record::Header(pb::SnapshotHeader {
+            format: FORMAT,
+            revision: state.revision().get(),
+            hash: hash.as_bytes().to_vec(),
+            at: Some(encode::time(state.at())),
+            orders: state.orders().len() as u64,
+        }),
+    )?;
+    for order in state.orders() {
+        put(file, Record::Order(snapshot_order(order)))?;
+    }
+    for (id, upload) in state.uploads() {
+        let entries = upload.items.chunks().zip(&upload.entries).map(|(chunk, recorded)| {
+            let items = Some(encode::items(chunk.iter()));
+            let staged = pb::ItemsStaged { upload_id: id.to_string(), items };
+            snapshot_entry(recorded, pb::entry::Event::ItemsStaged(staged))
+        });
+        put(file, Record::Upload(pb::SnapshotUpload { entries: entries.collect() }))?;
+    }
+    let protections: Vec<_> = state.protections().iter().collect();
+    for part in protections.chunks(PART) {
+        put(
+            file,
+            Record::Protections(pb::SnapshotProtections {
+                account_ids: part.iter().map(|(id, _)| id.get()).collect(),
+                categories: part.iter().map(|(_, p)| encode::category(p.category)).collect(),
+                since_micros: part.iter().map(|(_, p)| p.since.as_microsecond()).collect(),
+            }),
+        )?;
+    }
+    let requests: Vec<_> = state.requests().collect();
+    for part in requests.chunks(PART) {
+        put(
+            file,
+            Record::Requests(pb::SnapshotRequests {
+                request_ids: part.iter().map(|(id, ..)| id.to_string()).collect(),
+                request_digests: part.iter().map(|(_, digest, _)| digest.as_bytes().to_vec()).collect(),
+                revisions: part.iter().map(|(.., revision)| revision.get()).collect(),
+            }),
+        )?;
+    }
+    Ok(())
+}
+
+fn snapshot_entry(recorded: &Recorded, event: pb::entry::Event) -> pb::SnapshotEntry {
+    let entry = encode::message(recorded.at, &recorded.by, event);
+    pb::SnapshotEntry { revision: recorded.revision.get(), entry: Some(entry) }
+}
+
+fn snapshot_order(order: &Order) -> pb::SnapshotOrder {
+    let applied = encode::applied(order.applied_event(), Some(order.items()));
+    let first = snapshot_entry(order.applied(), pb::entry::Event::OrderApplied(applied));
+    let later = order.later().iter().map(|(at, change)| snapshot_entry(at, encode::change(order.id(), change)));
+    pb::SnapshotOrder { entries: std::iter::once(first).chain(later).collect() }
+}
+
+fn recorded(entry: pb::SnapshotEntry) -> Result<(Recorded, Event), DecodeError> {
+    let revision = Revision::new(entry.revision);
+    let entry = decode::entry(entry.entry.ok_or(DecodeError::Field("entry"))?)?;
+    Ok((Recorded { revision, at: entry.at, by: entry.by }, entry.event))
+}
+
+fn add(restore: &mut Restore, part: pb::snapshot_record::Record) -> Result<(), String> {
+    use pb::snapshot_record::Record;
+    let text = |error: DecodeError| error.to_string();
+    match part {
+        Record::Header(_) => {}
+        Record::Order(order) => {
+            let mut entries = order.entries.into_iter().map(recorded);
+            let Some(Ok((applied, Event::OrderApplied(event)))) = entries.next() else {
+                return Err("an order does not begin with its application".to_owned());
+            };
+            let mut later = Vec::new();
+            for entry in entries {
+                match entry.map_err(text)? {
+                    (at, Event::OrderChanged { change, .. }) => later.push((at, change)),
+                    _ => return Err("an order has an entry that is not about it".to_owned()),
+                }
+            }
+            restore.order(applied, event, later)?;
+        }
+        Record::Upload(upload) => {
+            for entry in upload.entries {
+                let (at, event) = recorded(entry).map_err(text)?;
+                restore.staged(at, &event)?;
+            }
+        }
+        Record::Protections(part) => {
+            for ((id, category), since) in part.account_ids.iter().zip(&part.categories).zip(&part.since_micros) {
+                let since = Timestamp::from_microsecond(*since).map_err(|e| e.to_string())?;
+                let category = decode::category(*category).map_err(text)?;
+                restore.protection(decode::account(*id).map_err(text)?, Protection { category, since });
+            }
+        }
+        Record::Requests(part) => {
+            for ((id, digest), revision) in part.request_ids.iter().zip(&part.request_digests).zip(part.revisions) {
+                let digest = decode::digest(digest, "request_digests").map_err(text)?;
+                restore.request(id.parse().map_err(|_| format!("request `{id}`"))?, digest, Revision::new(revision));
+            }
+        }
+    }
+    Ok(())
+}
