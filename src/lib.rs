@@ -19,10 +19,15 @@ pub mod record;
 pub mod index;
 pub mod replica;
 
-pub mod desk;
 pub mod api;
+pub mod desk;
+
+pub mod cli;
+pub mod server;
 
 pub mod clock;
+pub mod config;
+pub mod telemetry;
 
 /// The protobuf messages, generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

@@ -88,7 +88,9 @@ impl Orders {
             compute(move || match decide(&published.state, &rules, &command, &by, now)? {
                 Decision::Write(_, effect) => Ok(Done { revision: Revision::START, repeated: false, effect }),
                 Decision::Repeated(revision) => Ok(Done { revision, repeated: true, effect: Default::default() }),
-                Decision::Nothing => Ok(Done { revision: Revision::START, repeated: false, effect: Default::default() }),
+                Decision::Nothing => {
+                    Ok(Done { revision: Revision::START, repeated: false, effect: Default::default() })
+                }
             })
             .await?
             .map_err(|rejection: crate::domain::rejection::Rejection| ServiceError::from(rejection))?
@@ -204,8 +206,7 @@ impl OrderService for Orders {
     ) -> Result<Response<pb::UploadItemsResponse>, Status> {
         let mut chunks = request.into_inner();
         let name = new_id();
-        let upload: UploadId =
-            name.parse().map_err(|_| ServiceError::Internal(format!("bad upload id `{name}`")))?;
+        let upload: UploadId = name.parse().map_err(|_| ServiceError::Internal(format!("bad upload id `{name}`")))?;
         let (mut context, mut total, mut revision, mut started) = (None, 0_u32, 0, None);
         let mut undone: std::collections::BTreeMap<&'static str, u64> = std::collections::BTreeMap::new();
         while let Some(mut chunk) = chunks.next().await.transpose()? {
@@ -215,8 +216,7 @@ impl OrderService for Orders {
             let part = pb::CommandContext { request_id: format!("{name}:{total}"), ..context.clone() };
             let by = parse::attribution(&mut bad, Some(part), false, "UploadItems", &chunk);
             bad.none()?;
-            let items: Arc<ItemChunk> =
-                parse::items(chunk.items, total.saturating_add(1), &self.context.rules.links)?;
+            let items: Arc<ItemChunk> = parse::items(chunk.items, total.saturating_add(1), &self.context.rules.links)?;
             if items.is_empty() && !first {
                 continue;
             }
@@ -375,7 +375,10 @@ impl OrderService for Orders {
         let published = self.context.published(&request, request.get_ref().consistency).await?;
         let (now, freshness) = (self.now(), self.context.replica.freshness());
         let request = request.into_inner();
-        compute(move || list_orders(&published, request, now, freshness)).await?.map(Response::new).map_err(Status::from)
+        compute(move || list_orders(&published, request, now, freshness))
+            .await?
+            .map(Response::new)
+            .map_err(Status::from)
     }
 
     async fn list_order_items(

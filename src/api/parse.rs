@@ -36,9 +36,8 @@ impl TryFrom<Option<pb::Consistency>> for Consistency {
     fn try_from(asked: Option<pb::Consistency>) -> Result<Self, ServiceError> {
         let Some(asked) = asked else { return Ok(Self::default()) };
         let mut bad = BadFields::default();
-        let staleness = asked.max_staleness.map(|limit| {
-            Duration::try_from(limit).map_err(|_| "a duration is not negative")
-        });
+        let staleness =
+            asked.max_staleness.map(|limit| Duration::try_from(limit).map_err(|_| "a duration is not negative"));
         let max_staleness = match staleness {
             Some(limit) => bad.take("consistency.max_staleness", limit),
             None => None,
@@ -131,10 +130,7 @@ pub(super) fn items(list: Vec<pb::Item>, first: u32, links: &Links) -> Result<Ar
 }
 
 /// Where a command's items are.
-pub(super) fn source(
-    list: Option<Result<pb::ItemList, String>>,
-    links: &Links,
-) -> Result<ItemSource, ServiceError> {
+pub(super) fn source(list: Option<Result<pb::ItemList, String>>, links: &Links) -> Result<ItemSource, ServiceError> {
     let mut bad = BadFields::default();
     match list {
         Some(Ok(list)) => return items(list.items, 1, links).map(ItemSource::Inline),

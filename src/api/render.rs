@@ -175,9 +175,8 @@ pub(super) fn item(
 /// When the item at a position was lifted: with its order, or on its own.
 pub(super) fn lifted_at(order: &Order, position: u32) -> Option<Timestamp> {
     order.item_lifted_at(position).or_else(|| {
-        let lift = |(recorded, change): &(Recorded, OrderChange)| {
-            (*change == OrderChange::Lifted).then_some(recorded.at)
-        };
+        let lift =
+            |(recorded, change): &(Recorded, OrderChange)| (*change == OrderChange::Lifted).then_some(recorded.at);
         order.later().iter().find_map(lift)
     })
 }

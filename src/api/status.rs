@@ -188,9 +188,7 @@ fn desk(error: DeskError) -> Answer {
     let (soon, later) = (Duration::from_millis(200), Duration::from_secs(1));
     match error {
         DeskError::Refused(rejection) => rejected(rejection),
-        DeskError::JournalUnavailable => {
-            answer(Code::Unavailable, Reason::JournalUnavailable, message).retry(later)
-        }
+        DeskError::JournalUnavailable => answer(Code::Unavailable, Reason::JournalUnavailable, message).retry(later),
         DeskError::OutcomeUnknown(request) => answer(Code::Unavailable, Reason::OutcomeUnknown, message)
             .with("request_id", request)
             .with("written", "unknown")
@@ -207,9 +205,9 @@ fn rejected(rejection: Rejection) -> Answer {
     let message = rejection.to_string();
     let invalid = |reason, field: &str| answer(Code::InvalidArgument, reason, &message).field(field, &message);
     match rejection {
-        Rejection::UnknownRegime(unknown) => invalid(Reason::UnknownRegime, "order.regime")
-            .with("regime", unknown.regime)
-            .with("known", unknown.known),
+        Rejection::UnknownRegime(unknown) => {
+            invalid(Reason::UnknownRegime, "order.regime").with("regime", unknown.regime).with("known", unknown.known)
+        }
         Rejection::Territory(TerritoryError::Empty) => invalid(Reason::BadFields, "order.territory"),
         Rejection::Territory(TerritoryError::UnknownGroup { group, known }) => {
             invalid(Reason::UnknownGroup, "order.territory.group").with("group", group).with("known", known)
@@ -234,11 +232,9 @@ fn rejected(rejection: Rejection) -> Answer {
         Rejection::OrderNotFound(order) => {
             answer(Code::NotFound, Reason::OrderNotFound, &message).with("order_id", order)
         }
-        Rejection::OrderIdTaken { order, revision } => {
-            answer(Code::AlreadyExists, Reason::OrderIdTaken, &message)
-                .with("order_id", order)
-                .with("revision", revision)
-        }
+        Rejection::OrderIdTaken { order, revision } => answer(Code::AlreadyExists, Reason::OrderIdTaken, &message)
+            .with("order_id", order)
+            .with("revision", revision),
         Rejection::RequestIdTaken { request, revision } => {
             answer(Code::AlreadyExists, Reason::RequestIdTaken, &message)
                 .with("request_id", request)

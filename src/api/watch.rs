@@ -41,7 +41,10 @@ struct Told {
 }
 
 /// Starts telling a reader everything after a revision.
-pub(super) fn start(context: Context, after: Revision) -> ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>> {
+pub(super) fn start(
+    context: Context,
+    after: Revision,
+) -> ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(async move {
         let gone = sender.clone();
@@ -137,9 +140,7 @@ fn changed_since(state: &State, told: Told, now: Timestamp) -> Vec<Subject> {
     };
     let passed = |at: Option<Timestamp>| at.is_some_and(|at| told.at <= at && at <= now);
     for order in state.orders().iter().filter(|order| {
-        order.last().revision > told.revision
-            || passed(order.spec().effective_from)
-            || passed(order.spec().expires_at)
+        order.last().revision > told.revision || passed(order.spec().effective_from) || passed(order.spec().expires_at)
     }) {
         let news: Vec<&OrderChange> =
             order.later().iter().filter(|(r, _)| r.revision > told.revision).map(|(_, change)| change).collect();

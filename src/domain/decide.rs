@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::digest::Digest;
 use super::effect::{self, Effect};
 use super::event::{Attribution, Event, OrderChange};
 use super::ids::{AccountId, OrderId, Revision, UploadId};
@@ -14,7 +15,6 @@ use super::item::ItemChunk;
 use super::lift;
 use super::order::{Correspondence, Order, OrderState};
 use super::plan::{self, ItemSource, OrderRequest};
-use super::digest::Digest;
 use super::protection::Category;
 use super::rejection::Rejection;
 use super::rules::Rules;
@@ -142,9 +142,8 @@ pub fn decide(
             write(Event::OrderChanged { order: order.id().clone(), change })
         }
         Command::ProtectAccounts(accounts) => {
-            let known = |(id, category): &(AccountId, Category)| {
-                state.protection(*id).is_some_and(|p| p.category == *category)
-            };
+            let known =
+                |(id, category): &(AccountId, Category)| state.protection(*id).is_some_and(|p| p.category == *category);
             if accounts.iter().all(known) {
                 return Ok(Decision::Nothing);
             }
@@ -175,8 +174,7 @@ fn apply_order(
     now: Timestamp,
 ) -> Result<Decision, Rejection> {
     if let Some(order) = state.order(&request.order_id) {
-        let taken =
-            || Rejection::OrderIdTaken { order: order.id().clone(), revision: order.applied().revision };
+        let taken = || Rejection::OrderIdTaken { order: order.id().clone(), revision: order.applied().revision };
         let list = match items {
             // The upload this very order took is gone, so its items are the order's own.
             ItemSource::Staged(upload) if order.upload() == Some(upload) => order.items().clone(),
@@ -189,11 +187,8 @@ fn apply_order(
     if preview.is_some_and(|digest| digest != plan.digest) {
         return Err(Rejection::PreviewOutdated(request.order_id.clone()));
     }
-    let effect = if plan.event.spec.effective_from.is_some_and(|from| from > now) {
-        Effect::default()
-    } else {
-        plan.effect
-    };
+    let effect =
+        if plan.event.spec.effective_from.is_some_and(|from| from > now) { Effect::default() } else { plan.effect };
     Ok(Decision::Write(Event::OrderApplied(plan.event), effect))
 }
 

@@ -59,8 +59,7 @@ fn dark_in(state: &State, set: SetNo, now: Timestamp, supposed: OrderNo, in_forc
     state.holdings().orders_in(set).iter().filter_map(|number| state.order_by_number(*number)).fold(
         CountrySet::EMPTY,
         |dark, order| {
-            let holds =
-                if order.number() == supposed { in_force } else { order.state(now) == OrderState::InForce };
+            let holds = if order.number() == supposed { in_force } else { order.state(now) == OrderState::InForce };
             if holds { dark.union(order.spec().territory.countries()) } else { dark }
         },
     )

@@ -143,8 +143,7 @@ fn settle(request: &OrderRequest, rules: &Rules, now: Timestamp) -> Result<Order
     {
         return Err(Rejection::EndBeforeStart { start, end });
     }
-    let default_basis =
-        if request.instrument == Instrument::OwnRules { Basis::OwnRules } else { Basis::LegalDemand };
+    let default_basis = if request.instrument == Instrument::OwnRules { Basis::OwnRules } else { Basis::LegalDemand };
     Ok(OrderSpec {
         order_id: request.order_id.clone(),
         instrument: request.instrument,

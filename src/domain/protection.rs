@@ -22,8 +22,7 @@ pub enum Category {
 
 impl Category {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::NewsMedia, Self::Journalist, Self::Activist, Self::Politician, Self::OwnAffairs];
+    pub const ALL: [Self; 5] = [Self::NewsMedia, Self::Journalist, Self::Activist, Self::Politician, Self::OwnAffairs];
 
     /// The word for it in files and reports.
     #[must_use]

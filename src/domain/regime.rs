@@ -81,8 +81,7 @@ impl Regimes {
         struct File {
             regime: Vec<Regime>,
         }
-        let file: File =
-            toml::from_str(text).map_err(|e| DataError { what: "regimes", why: e.to_string() })?;
+        let file: File = toml::from_str(text).map_err(|e| DataError { what: "regimes", why: e.to_string() })?;
         Ok(Self(file.regime))
     }
 

@@ -37,7 +37,9 @@ pub enum Rejection {
     #[error("the order names no items: give at least one")]
     NoItems,
     /// The list does not match the letter.
-    #[error("the letter states `{specified}` items, the list has `{actual}`: compare them, then correct one of the two")]
+    #[error(
+        "the letter states `{specified}` items, the list has `{actual}`: compare them, then correct one of the two"
+    )]
     SpecifiedItemsMismatch {
         /// What the letter states.
         specified: u64,

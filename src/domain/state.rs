@@ -247,9 +247,8 @@ impl State {
         let released: Vec<Subject> = match change {
             OrderChange::Lifted => order.effective_items().map(|(_, subject)| subject).collect(),
             OrderChange::ItemsLifted(positions) => {
-                let subject = |position: &u32| {
-                    order.items().get(*position as usize).and_then(|item| subject_of(item.resolution))
-                };
+                let subject =
+                    |position: &u32| order.items().get(*position as usize).and_then(|item| subject_of(item.resolution));
                 let subjects: Option<Vec<Subject>> = positions.iter().map(subject).collect();
                 subjects.ok_or_else(|| format!("order `{id}` has no such items"))?
             }

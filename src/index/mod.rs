@@ -178,10 +178,9 @@ fn verdict_of(state: &State, set: SetNo, now: Timestamp) -> Verdict {
     let mut in_force: Vec<_> = orders.filter(|order| order.state(now) == OrderState::InForce).collect();
     // What can be told comes first: a viewer is given a public order's notice where there is one.
     in_force.sort_by_key(|order| (order.spec().confidentiality != Confidentiality::Public, order.number()));
-    let grounds = in_force.iter().map(|order| Ground {
-        countries: order.spec().territory.countries(),
-        notice: Arc::new(Notice::of(order)),
-    });
+    let grounds = in_force
+        .iter()
+        .map(|order| Ground { countries: order.spec().territory.countries(), notice: Arc::new(Notice::of(order)) });
     let grounds: Arc<[Ground]> = grounds.collect();
     let countries = grounds.iter().fold(CountrySet::EMPTY, |all, ground| all.union(ground.countries));
     Verdict { countries, grounds }

@@ -44,10 +44,8 @@ impl MemoryJournal {
 }
 
 fn end(rows: &[Row]) -> Position {
-    rows.last().map_or(Position::START, |(hash, _)| Position {
-        revision: Revision::new(rows.len() as u64),
-        hash: *hash,
-    })
+    rows.last()
+        .map_or(Position::START, |(hash, _)| Position { revision: Revision::new(rows.len() as u64), hash: *hash })
 }
 
 #[async_trait]

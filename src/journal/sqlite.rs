@@ -141,8 +141,7 @@ fn known_format(db: &Connection, path: &Path) -> Result<bool, OpenError> {
     };
     let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sqlite);
     let (application, format) = (pragma("application_id")?, pragma("user_version")?);
-    let tables: i64 =
-        db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;
     match (application, format) {
         (APPLICATION_ID, FORMAT) => Ok(true),
         (APPLICATION_ID, found) => Err(OpenError::Newer { path: path.to_owned(), found }),

@@ -67,8 +67,7 @@ pub(super) fn required_time(at: Option<prost_types::Timestamp>, field: &'static 
 
 fn event(event: pb::entry::Event) -> Result<Event> {
     use pb::entry::Event as Pb;
-    let change =
-        |id: &str, change| Ok(Event::OrderChanged { order: name(id, "order_id")?, change });
+    let change = |id: &str, change| Ok(Event::OrderChanged { order: name(id, "order_id")?, change });
     match event {
         Pb::ItemsStaged(staged) => Ok(Event::ItemsStaged {
             upload: name(&staged.upload_id, "upload_id")?,
@@ -109,10 +108,7 @@ pub(super) fn account(id: u64) -> Result<AccountId> {
 }
 
 pub(super) fn category(number: u32) -> Result<Category> {
-    Category::ALL
-        .into_iter()
-        .find(|c| super::encode::category(*c) == number)
-        .ok_or(DecodeError::Field("categories"))
+    Category::ALL.into_iter().find(|c| super::encode::category(*c) == number).ok_or(DecodeError::Field("categories"))
 }
 
 pub(super) fn applied(order: pb::OrderApplied) -> Result<OrderApplied> {
@@ -164,18 +160,15 @@ fn territory(territory: pb::Territory) -> Result<Territory> {
     match (countries.is_empty(), territory.group.is_empty()) {
         (true, _) => Err(DecodeError::Field("territory")),
         (false, true) => Ok(Territory::Countries(countries)),
-        (false, false) => Ok(Territory::Group {
-            code: territory.group.into(),
-            version: territory.group_version.into(),
-            countries,
-        }),
+        (false, false) => {
+            Ok(Territory::Group { code: territory.group.into(), version: territory.group_version.into(), countries })
+        }
     }
 }
 
 pub(super) fn items(columns: pb::Items) -> Result<ItemChunk> {
     let len = columns.lines.len();
-    let lengths =
-        [columns.locator_types.len(), columns.locators.len(), columns.resolutions.len(), columns.ids.len()];
+    let lengths = [columns.locator_types.len(), columns.locators.len(), columns.resolutions.len(), columns.ids.len()];
     if lengths != [len; 4] {
         return Err(DecodeError::Field("items"));
     }

@@ -106,9 +106,8 @@ pub(super) fn applied(order: &OrderApplied, all: Option<&Items>) -> pb::OrderApp
 }
 
 fn territory(territory: &Territory) -> pb::Territory {
-    let codes = |countries: &crate::domain::country::CountrySet| {
-        countries.codes().into_iter().map(str::to_owned).collect()
-    };
+    let codes =
+        |countries: &crate::domain::country::CountrySet| countries.codes().into_iter().map(str::to_owned).collect();
     match territory {
         Territory::Countries(countries) => pb::Territory { country_codes: codes(countries), ..Default::default() },
         Territory::Group { code, version, countries } => pb::Territory {

@@ -1,0 +1,103 @@
+//! Connections to the two endpoints, and what every command carries.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+
+use super::Global;
+use super::error::CliError;
+use crate::clock::new_id;
+use crate::pb::v1 as pb;
+use pb::order_service_client::OrderServiceClient;
+use pb::protection_service_client::ProtectionServiceClient;
+use pb::visibility_service_client::VisibilityServiceClient;
+
+const MAX_MESSAGE: usize = 64 << 20;
+/// A command is sent this often under one request id before it is given up.
+const ATTEMPTS: u32 = 3;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Client {
+    endpoint: String,
+    admin_endpoint: String,
+    timeout: Duration,
+    actor: String,
+}
+
+impl Client {
+    pub(super) fn new(global: &Global) -> Result<Self, CliError> {
+        let url = |text: &str| {
+            if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
+        };
+        let timeout = Duration::try_from(global.timeout)
+            .map_err(|_| CliError::usage(format!("--timeout `{}` is not a time of at least zero", global.timeout)))?;
+        let user = || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|n| !n.is_empty());
+        Ok(Self {
+            endpoint: url(&global.endpoint),
+            admin_endpoint: url(&global.admin_endpoint),
+            timeout,
+            actor: global.actor.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned()),
+        })
+    }
+
+    async fn connect(&self, endpoint: &str) -> Result<Channel, CliError> {
+        let parsed = Endpoint::from_shared(endpoint.to_owned())
+            .map_err(|_| CliError::usage(format!("`{endpoint}` is not an endpoint: write http://HOST:PORT")))?;
+        let endpoint_ready = parsed.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true);
+        endpoint_ready.connect().await.map_err(|_| CliError::unreachable(endpoint))
+    }
+
+    pub(super) async fn channel(&self) -> Result<Channel, CliError> {
+        self.connect(&self.endpoint).await
+    }
+
+    pub(super) async fn visibility(&self) -> Result<VisibilityServiceClient<Channel>, CliError> {
+        Ok(VisibilityServiceClient::new(self.channel().await?).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    pub(super) async fn orders(&self) -> Result<OrderServiceClient<Channel>, CliError> {
+        let channel = self.connect(&self.admin_endpoint).await?;
+        Ok(OrderServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE))
+    }
+
+    pub(super) async fn protections(&self) -> Result<ProtectionServiceClient<Channel>, CliError> {
+        let channel = self.connect(&self.admin_endpoint).await?;
+        Ok(ProtectionServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// Who and why, under a request id of its own.
+    pub(super) fn context(&self, reason: &str) -> Option<pb::CommandContext> {
+        let reason = reason.to_owned();
+        Some(pb::CommandContext { actor: self.actor.clone(), reason, request_id: new_id() })
+    }
+
+    /// A request with its deadline.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    /// Sends a command; while the service is unavailable, again under the same request id, which is safe.
+    pub(super) async fn command<T: Clone, R>(
+        &self,
+        message: T,
+        mut send: impl AsyncFnMut(Request<T>) -> Result<Response<R>, Status>,
+    ) -> Result<R, CliError> {
+        let mut attempt = 1;
+        loop {
+            match send(self.request(message.clone())).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) if status.code() == Code::Unavailable && attempt < ATTEMPTS => {
+                    tokio::time::sleep(Duration::from_millis(200) * attempt).await;
+                    attempt += 1;
+                }
+                Err(status) => return Err(status.into()),
+            }
+        }
+    }
+}

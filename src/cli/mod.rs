@@ -1,0 +1,146 @@
+//! The command line: the daemon, and the desk's commands as a client of the public API.
+//!
+//! Knows the API as any client does; nothing of the domain's inside. Results go to standard output, everything said to
+//! the person at the terminal to standard error. Exit codes: 0 done, 1 the service or journal said no, 2 wrong usage.
+
+mod client;
+mod error;
+mod item_list;
+mod journal;
+mod order_file;
+mod orders;
+mod output;
+mod protect;
+mod queries;
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use crate::clock::Clock;
+use crate::config::ServeArgs;
+use crate::server;
+use client::Client;
+use error::CliError;
+use output::Output;
+
+/// Withhold accounts and posts by country, on legal orders, with a record of who decided.
+#[derive(Debug, Parser)]
+#[command(name = "withheld", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+struct Global {
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table, env = "WITHHELD_OUTPUT")]
+    output: Format,
+    /// Where queries are answered
+    #[arg(
+        long,
+        global = true,
+        env = "WITHHELD_ENDPOINT",
+        default_value = "http://127.0.0.1:50051",
+        value_name = "URL"
+    )]
+    endpoint: String,
+    /// Where operators work
+    #[arg(
+        long,
+        global = true,
+        env = "WITHHELD_ADMIN_ENDPOINT",
+        default_value = "http://127.0.0.1:50052",
+        value_name = "URL"
+    )]
+    admin_endpoint: String,
+    /// How long a call may take
+    #[arg(long, global = true, env = "WITHHELD_TIMEOUT", default_value = "60s", value_name = "DURATION")]
+    timeout: jiff::SignedDuration,
+    /// Who is acting, for the record [default: the user name]
+    #[arg(long, global = true, env = "WITHHELD_ACTOR", value_name = "NAME")]
+    actor: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// For programs; ids are strings
+    Json,
+}
+
+/// Everything `withheld` does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service
+    Serve(Box<ServeArgs>),
+    /// Put legal orders into force, and take them out again
+    #[command(subcommand)]
+    Order(orders::OrderCommand),
+    /// Is an account withheld for a viewer in a country?
+    Check(queries::CheckArgs),
+    /// In which countries are accounts withheld?
+    Countries(queries::CountriesArgs),
+    /// Which orders ever named an account, and was it withheld at a time?
+    Explain(queries::ExplainArgs),
+    /// Print every change as it happens
+    Watch(queries::WatchArgs),
+    /// The accounts on which orders are declined by default
+    #[command(subcommand)]
+    Protect(protect::ProtectCommand),
+    /// Look after the journal
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
+    /// Exit 0 if the service is serving, for containers
+    Healthcheck(queries::HealthArgs),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Does what was asked for, and says how it went.
+pub async fn run(cli: Cli) -> ExitCode {
+    let Cli { global, command } = cli;
+    let format = global.output;
+    match dispatch(global, command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print(format);
+            error.code()
+        }
+    }
+}
+
+async fn dispatch(global: Global, command: Command) -> Result<(), CliError> {
+    let mut out = Output::new(global.output);
+    let client = Client::new(&global);
+    match command {
+        Command::Serve(args) => serve(*args).await,
+        Command::Order(command) => orders::run(command, &client?, &mut out).await,
+        Command::Check(args) => queries::check(args, &client?, &mut out).await,
+        Command::Countries(args) => queries::countries(args, &client?, &mut out).await,
+        Command::Explain(args) => queries::explain(args, &client?, &mut out).await,
+        Command::Watch(args) => queries::watch(args, &client?, &mut out).await,
+        Command::Protect(command) => protect::run(command, &client?, &mut out).await,
+        Command::Journal(command) => journal::run(command, &mut out).await,
+        Command::Healthcheck(args) => queries::healthcheck(args, &client?, &mut out).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "withheld", &mut script);
+            out.bytes(&script)
+        }
+    }
+}
+
+async fn serve(args: ServeArgs) -> Result<(), CliError> {
+    let stop = tokio_util::sync::CancellationToken::new();
+    server::stop_on_signals(stop.clone()).map_err(CliError::runtime)?;
+    server::run(args, Clock::system(), stop, |_, _| {}).await.map_err(CliError::runtime)
+}

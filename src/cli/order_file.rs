@@ -1,0 +1,174 @@
+//! Reads an order file: TOML with the field names of the domain.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::error::CliError;
+use crate::pb::v1 as pb;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderFile {
+    order_id: String,
+    instrument: String,
+    issuing_authority: String,
+    legal_basis: Vec<String>,
+    territory: Territory,
+    #[serde(default)]
+    external_ref: String,
+    #[serde(default)]
+    regime: String,
+    confidentiality: Option<String>,
+    specified_items: Option<u64>,
+    basis: Option<String>,
+    issued_at: Option<Time>,
+    received_at: Option<Time>,
+    comply_by: Option<Time>,
+    review_due_at: Option<Time>,
+    effective_from: Option<Time>,
+    expires_at: Option<Time>,
+    #[serde(default)]
+    public_notice_url: String,
+    #[serde(default)]
+    confidential_reason: String,
+    #[serde(default)]
+    redress: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Territory {
+    countries: Option<Vec<String>>,
+    group: Option<String>,
+    worldwide: Option<bool>,
+}
+
+/// A TOML date-time, or a text like one.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Time {
+    Toml(toml::value::Datetime),
+    Text(String),
+}
+
+/// The order of a file.
+pub(super) fn read(path: &Path) -> Result<pb::OrderSpec, CliError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::usage(format!("the order file `{}` cannot be read: {error}", path.display())))?;
+    parse(&text).map_err(|why| CliError::usage(format!("the order file `{}` is not right: {why}", path.display())))
+}
+
+/// A word as an enum's number, by the names of the public API.
+fn number<E: TryFrom<i32>>(field: &str, word: &str, name: fn(&E) -> &'static str, prefix: &str) -> Result<i32, String> {
+    let known: Vec<(i32, String)> =
+        (1..16).filter_map(|n| E::try_from(n).ok().map(|e| (n, super::output::word(name(&e), prefix)))).collect();
+    known.iter().find(|(_, known)| known == word).map(|(n, _)| *n).ok_or_else(|| {
+        let words: Vec<&str> = known.iter().map(|(_, word)| word.as_str()).collect();
+        format!("{field} = `{word}` is not one of {}", words.join(", "))
+    })
+}
+
+fn time(field: &str, time: Option<Time>) -> Result<Option<prost_types::Timestamp>, String> {
+    let text = match time {
+        None => return Ok(None),
+        Some(Time::Toml(time)) => time.to_string(),
+        Some(Time::Text(text)) => text,
+    };
+    let at: jiff::Timestamp = text.parse().map_err(|_| {
+        format!("{field} = `{text}` is not a time with its offset: write it like 2021-02-01T09:00:00+05:30")
+    })?;
+    Ok(Some(prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }))
+}
+
+fn territory(territory: Territory) -> Result<pb::Territory, String> {
+    use pb::territory::Territory as Pb;
+    let territory = match territory {
+        Territory { countries: Some(country_codes), group: None, worldwide: None } => {
+            Pb::Countries(pb::CountryList { country_codes })
+        }
+        Territory { countries: None, group: Some(group), worldwide: None } => Pb::Group(group),
+        Territory { countries: None, group: None, worldwide: Some(true) } => Pb::Worldwide(true),
+        _ => {
+            let ways = "countries = [\"IN\"], group = \"EU\", or worldwide = true";
+            return Err(format!("[territory] has exactly one of {ways}"));
+        }
+    };
+    Ok(pb::Territory { territory: Some(territory) })
+}
+
+fn parse(text: &str) -> Result<pb::OrderSpec, String> {
+    let file: OrderFile = toml::from_str(text).map_err(|error| error.to_string())?;
+    let instrument = |e: &pb::Instrument| e.as_str_name();
+    let confidentiality = |e: &pb::Confidentiality| e.as_str_name();
+    let basis = |e: &pb::Basis| e.as_str_name();
+    let or_unset = |n: Option<Result<i32, String>>| n.transpose().map(Option::unwrap_or_default);
+    Ok(pb::OrderSpec {
+        order_id: file.order_id,
+        instrument: number::<pb::Instrument>("instrument", &file.instrument, instrument, "INSTRUMENT_")?,
+        issuing_authority: file.issuing_authority,
+        legal_basis: file.legal_basis,
+        external_ref: file.external_ref,
+        regime: file.regime,
+        territory: Some(territory(file.territory)?),
+        confidentiality: or_unset(
+            file.confidentiality.map(|word| {
+                number::<pb::Confidentiality>("confidentiality", &word, confidentiality, "CONFIDENTIALITY_")
+            }),
+        )?,
+        specified_items: file.specified_items,
+        basis: or_unset(file.basis.map(|word| number::<pb::Basis>("basis", &word, basis, "BASIS_")))?,
+        issued_at: time("issued_at", file.issued_at)?,
+        received_at: time("received_at", file.received_at)?,
+        comply_by: time("comply_by", file.comply_by)?,
+        review_due_at: time("review_due_at", file.review_due_at)?,
+        effective_from: time("effective_from", file.effective_from)?,
+        expires_at: time("expires_at", file.expires_at)?,
+        public_notice_url: file.public_notice_url,
+        confidential_reason: file.confidential_reason,
+        redress: file.redress,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "order_id = 'a'\ninstrument = 'court_order'\nissuing_authority = 'b'\nlegal_basis = ['c']\n";
+
+    #[test]
+    fn the_least_order_is_enough() {
+        let spec = parse(&format!("{LEAST}[territory]\ncountries = ['IN']\n")).unwrap();
+        assert_eq!(spec.instrument, i32::from(pb::Instrument::CourtOrder));
+        assert_eq!(spec.specified_items, None);
+    }
+
+    #[test]
+    fn times_carry_their_offset() {
+        let with = |time: &str| parse(&format!("{LEAST}received_at = {time}\n[territory]\ngroup = 'EU'\n"));
+        let at = with("2021-02-01T09:00:00+05:30").unwrap().received_at.unwrap();
+        assert_eq!(at.seconds, 1_612_150_200);
+        assert_eq!(with("'2021-02-01T03:30:00Z'").unwrap().received_at.unwrap(), at);
+        for bad in ["2021-02-01T09:00:00", "2021-02-01", "'tomorrow'"] {
+            assert!(with(bad).unwrap_err().contains("received_at = `"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, says) in [
+            (format!("{LEAST}[territory]\n"), "exactly one of"),
+            (format!("{LEAST}[territory]\nworldwide = false\n"), "exactly one of"),
+            (format!("{LEAST}[territory]\ncountries = ['IN']\ngroup = 'EU'\n"), "exactly one of"),
+            (format!("{LEAST}expires = 1\n[territory]\ngroup = 'EU'\n"), "expires"),
+            (
+                LEAST.replace("court_order", "letter") + "[territory]\ngroup = 'EU'\n",
+                "`letter` is not one of court_order",
+            ),
+            (LEAST.to_owned(), "territory"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
