@@ -103,7 +103,6 @@ impl Desk {
 }
 
 /// Opens the desk; the second part is the task that does its work, until every handle is dropped.
-#[must_use]
 pub fn open(
     replica: Replica,
     journal: Arc<dyn Journal>,

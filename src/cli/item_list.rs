@@ -26,9 +26,10 @@ fn parse(bytes: &[u8]) -> Result<Vec<pb::Item>, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     let (mut items, mut columns, mut first) = (Vec::new(), false, true);
+    let mut lines = Lines { bytes, seen: 0, line: 1 };
     for row in reader.byte_records() {
         let row = row.map_err(|error| format!("is not CSV: {error}"))?;
-        let line = row.position().map_or(0, |at| u32::try_from(at.line()).unwrap_or(u32::MAX));
+        let line = lines.of(row.position().map_or(0, csv::Position::byte));
         let field = |at: usize| String::from_utf8_lossy(row.get(at).unwrap_or_default()).into_owned();
         if std::mem::take(&mut first) && field(0).trim() == "locator_type" {
             if field(1).trim() != "locator" {
@@ -48,6 +49,26 @@ fn parse(bytes: &[u8]) -> Result<Vec<pb::Item>, String> {
         items.push(pb::Item { locator_type, locator, line, decline_reason });
     }
     Ok(items)
+}
+
+/// Finds the line a row begins at: the reader's own count is that of the blank lines before it.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    seen: usize,
+    line: u32,
+}
+
+impl Lines<'_> {
+    fn of(&mut self, byte: u64) -> u32 {
+        let from = usize::try_from(byte).unwrap_or(usize::MAX);
+        let blank = self.bytes.iter().skip(from).take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        let start = from.saturating_add(blank);
+        let passed = self.bytes.get(self.seen..start).unwrap_or_default();
+        let lines = passed.iter().filter(|b| **b == b'\n').count();
+        self.line = self.line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
+        self.seen = start;
+        self.line
+    }
 }
 
 /// The type of a bare locator, by its looks; the service still decides what it names.

@@ -1,1 +1,13 @@
+//! The integration tests: one binary, real processes, real gRPC.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::zombie_processes,
+    reason = "a test fails by panicking; a service is waited for when it is dropped"
+)]
 
+mod countries;
+mod harness;
+mod scenario;
