@@ -33,7 +33,7 @@ type Result<T> = std::result::Result<T, DecodeError>;
 /// An entry from its bytes.
 ///
 /// # Errors
-/// If they are not what [`super::encode`] writes.
+/// If they are not what [`super::encode()`] writes.
 pub fn decode(bytes: &[u8]) -> Result<Entry> {
     entry(pb::Entry::decode(bytes)?)
 }
