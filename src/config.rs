@@ -85,6 +85,10 @@ pub struct ServeArgs {
     /// A staged list that no order has used is thrown away after this
     #[arg(long, env = "WITHHELD_KEEP_UPLOADS", default_value = "24h", value_name = "DURATION")]
     pub keep_uploads: SignedDuration,
+    /// A snapshot of the state is written beside the journal after so many entries, so that the next start is fast
+    #[arg(long, env = "WITHHELD_SNAPSHOT_EVERY", default_value_t = 50_000, value_name = "ENTRIES",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub snapshot_every: u64,
     /// How long calls in flight may take to finish after SIGTERM
     #[arg(long, env = "WITHHELD_DRAIN", default_value = "10s", value_name = "DURATION")]
     pub drain: SignedDuration,

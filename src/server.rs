@@ -31,7 +31,7 @@ use crate::journal::memory::MemoryJournal;
 use crate::journal::sqlite::{OpenError, SqliteJournal};
 use crate::pb::v1 as pb;
 use crate::record::snapshot::SnapshotFile;
-use crate::replica::{self, Replica, ReplicaError};
+use crate::replica::{self, Replica, ReplicaError, Snapshots};
 
 /// An item is small, ten thousand of them are not.
 const MAX_ADMIN_MESSAGE: usize = 64 << 20;
@@ -109,13 +109,14 @@ fn rules(args: &ServeArgs) -> Result<Rules, ServeError> {
     })
 }
 
-fn journal(url: &JournalUrl) -> Result<(Arc<dyn Journal>, Option<SnapshotFile>), ServeError> {
+fn journal(url: &JournalUrl, snapshot_every: u64) -> Result<(Arc<dyn Journal>, Snapshots), ServeError> {
     match url {
-        JournalUrl::Memory => Ok((Arc::new(MemoryJournal::default()), None)),
+        JournalUrl::Memory => Ok((Arc::new(MemoryJournal::default()), Snapshots::none())),
         JournalUrl::Sqlite(path) => {
-            let mut snapshot = path.as_os_str().to_owned();
-            snapshot.push(".snapshot");
-            Ok((Arc::new(SqliteJournal::open(path)?), Some(SnapshotFile::at(snapshot))))
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(".snapshot");
+            let snapshots = Snapshots::in_file(SnapshotFile::at(beside), snapshot_every);
+            Ok((Arc::new(SqliteJournal::open(path)?), snapshots))
         }
     }
 }
@@ -241,9 +242,9 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let rules = Arc::new(rules(&args)?);
     let (stale_after, drain) = (duration("--stale-after", args.stale_after)?, duration("--drain", args.drain)?);
-    let opening = args.journal.clone();
-    let opened = tokio::task::spawn_blocking(move || journal(&opening)).await;
-    let (journal, snapshot) = opened.map_err(|_| ServeError::Ended("opening the journal"))??;
+    let (url, every) = (args.journal.clone(), args.snapshot_every);
+    let opened = tokio::task::spawn_blocking(move || journal(&url, every)).await;
+    let (journal, snapshots) = opened.map_err(|_| ServeError::Ended("opening the journal"))??;
 
     let replica = Replica::new(clock, stale_after);
     let (desk, desk_work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::clone(&rules));
@@ -294,7 +295,7 @@ pub async fn run(
     tokio::spawn(desk::discard_old_uploads(desk, args.keep_uploads, jiff::SignedDuration::from_mins(1)));
     // The replica goes on until nothing is appended any more.
     let fold_stop = CancellationToken::new();
-    let mut following = tokio::spawn(replica::run(replica.clone(), journal, snapshot, fold_stop.clone()));
+    let mut following = tokio::spawn(replica::run(replica.clone(), journal, snapshots, fold_stop.clone()));
     info!(queries = %query_address, admin = %admin_address, journal = %args.journal, threads, "listening");
     ready(query_address, admin_address);
 

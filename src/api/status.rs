@@ -69,6 +69,37 @@ impl From<Rejection> for ServiceError {
     }
 }
 
+/// Details travel in HTTP/2 headers, of which clients take 8 KiB, a third of it lost to base64 and other fields.
+const DETAIL_BYTES: usize = 3_000;
+/// A message is for people: past this many bytes it ends in an ellipsis.
+const MESSAGE_BYTES: usize = 1_000;
+
+/// The first fields that fit into a status, and how many are left out.
+fn fitting(mut fields: Vec<(String, String)>) -> Vec<(String, String)> {
+    let all = fields.len();
+    let mut left = DETAIL_BYTES;
+    let fits = fields.iter().take_while(|(field, why)| {
+        let size = field.len() + why.len() + 8;
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+    let fitting = fits.count().max(1);
+    fields.truncate(fitting);
+    if fitting < all {
+        fields.push(("…".to_owned(), format!("and {} more, of {all} in all", all - fitting)));
+    }
+    fields
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MESSAGE_BYTES {
+        text.truncate(text.floor_char_boundary(MESSAGE_BYTES));
+        text.push('…');
+    }
+    text
+}
+
 /// A status in the making.
 struct Answer {
     code: Code,
@@ -108,13 +139,14 @@ impl Answer {
         let mut details = ErrorDetails::new();
         details.set_error_info(reason, "withheld.v1", metadata);
         if !self.fields.is_empty() {
-            let violations = self.fields.into_iter().map(|(field, why)| FieldViolation::new(field, why));
+            let violations =
+                fitting(self.fields).into_iter().map(|(field, why)| FieldViolation::new(field, shortened(why)));
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
         if let Some(after) = self.retry {
             details.set_retry_info(Some(after));
         }
-        Status::with_error_details(self.code, self.message, details)
+        Status::with_error_details(self.code, shortened(self.message), details)
     }
 }
 

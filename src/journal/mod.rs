@@ -17,7 +17,7 @@ use crate::domain::ids::Revision;
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// The hash of an entry: over the hash before and the entry's bytes, so that it vouches for all of the past.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Hash([u8; 32]);
 
 impl Hash {
@@ -57,7 +57,7 @@ impl fmt::Debug for Hash {
 }
 
 /// A place in a journal's history: a revision, and the hash that says which history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     /// The entries up to here.
     pub revision: Revision,

@@ -4,8 +4,9 @@
 //! and folds the rest. It is closed by a SHA-256 over all that stands before, so one that is torn or altered is found
 //! out, and the journal is folded from the start instead: a snapshot is only ever a shortcut.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -81,7 +82,8 @@ impl SnapshotFile {
     pub fn write(&self, state: &State, hash: Hash) -> Result<(), SnapshotError> {
         let fresh = self.0.with_extension("snapshot.new");
         let io = self.io("written");
-        let mut file = Hashing { inner: BufWriter::new(File::create(&fresh).map_err(&io)?), hash: Sha256::new() };
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(&io)?;
+        let mut file = Hashing { inner: BufWriter::new(file), hash: Sha256::new() };
         write_all(&mut file, state, hash).map_err(&io)?;
         let digest = file.hash.finalize();
         file.inner.write_all(&digest).map_err(&io)?;

@@ -1,11 +1,18 @@
 //! A service as its users have it: the real binary, on ports of its own, with a journal in a directory of its own.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
 use withheld::pb::v1 as pb;
 use withheld::pb::v1::order_service_client::OrderServiceClient;
 use withheld::pb::v1::protection_service_client::ProtectionServiceClient;
@@ -18,26 +25,25 @@ pub struct Service {
     child: Child,
     pub queries: String,
     pub admin: String,
+    log: Arc<Mutex<String>>,
 }
 
 impl Service {
     /// Starts one on a journal and waits until it is serving.
     pub async fn start(journal: &Path) -> Self {
-        let service = Self::spawn(journal);
+        Self::start_with(journal, &[]).await
+    }
+
+    /// The same with more flags.
+    pub async fn start_with(journal: &Path, flags: &[&str]) -> Self {
+        let service = Self::spawn(journal, flags);
         service.serving().await;
         service
     }
 
     /// Starts one and waits until it listens.
-    pub fn spawn(journal: &Path) -> Self {
-        let mut child = Command::new(BINARY)
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--query-threads", "1"])
-            .arg("--journal")
-            .arg(format!("sqlite:{}", journal.display()))
-            .env("RUST_LOG", "info")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    pub fn spawn(journal: &Path, flags: &[&str]) -> Self {
+        let mut child = serve(journal).args(flags).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         loop {
@@ -50,24 +56,55 @@ impl Service {
             };
             if let (Some(queries), Some(admin)) = (address("queries="), address("admin=")) {
                 // The rest of the log is read away, so that the service never waits for its reader.
+                let kept = Arc::new(Mutex::new(said));
+                let keep = Arc::clone(&kept);
                 std::thread::spawn(move || {
-                    let mut rest = Vec::new();
-                    let _ = log.read_to_end(&mut rest);
+                    let mut line = String::new();
+                    while log.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                        keep.lock().unwrap().push_str(&line);
+                        line.clear();
+                    }
                 });
-                return Self { child, queries, admin };
+                return Self { child, queries, admin, log: kept };
             }
         }
     }
 
+    /// Waits until it reports itself SERVING, as a balancer does.
     pub async fn serving(&self) {
-        for _ in 0..600 {
-            let output = self.cli(&["healthcheck"]);
-            if output.status.success() {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-        panic!("not serving after 30 s");
+        let health = async {
+            let channel = Channel::from_shared(self.queries.clone()).unwrap().connect().await.unwrap();
+            let mut health = HealthClient::new(channel);
+            let request = HealthCheckRequest { service: String::new() };
+            let mut changes = health.watch(request).await.unwrap().into_inner();
+            while changes.message().await.unwrap().unwrap().status != i32::from(ServingStatus::Serving) {}
+        };
+        tokio::time::timeout(Duration::from_secs(120), health).await.expect("not serving after two minutes");
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Ends it as a supervisor does, with SIGTERM, and waits.
+    pub fn stop(mut self) -> ExitStatus {
+        self.terminate();
+        self.child.wait().unwrap()
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn terminate(&self) {
+        assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Runs a command of the command line against this service.
@@ -117,6 +154,25 @@ impl Drop for Service {
     }
 }
 
+/// The command that runs a service on ports of its own.
+pub fn serve(journal: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--query-threads", "1"])
+        .arg("--journal")
+        .arg(format!("sqlite:{}", journal.display()))
+        .env("RUST_LOG", "info");
+    command
+}
+
+/// An error's code, its documented reason, and the fields it names.
+pub fn refusal(status: &Status) -> (Code, String, Vec<String>) {
+    let details = status.get_error_details();
+    let fields = details.bad_request().map(|bad| bad.field_violations.iter().map(|v| v.field.clone()).collect());
+    let reason = details.error_info().map(|info| info.reason.clone());
+    (status.code(), reason.unwrap_or_default(), fields.unwrap_or_default())
+}
+
 /// A directory for a journal.
 pub fn mk_journal() -> (TempDir, PathBuf) {
     let dir = TempDir::new().unwrap();
@@ -140,6 +196,42 @@ pub fn mk_order(id: &str, countries: &[&str]) -> pb::OrderSpec {
         territory: Some(pb::Territory {
             territory: Some(pb::territory::Territory::Countries(pb::CountryList { country_codes })),
         }),
+        ..Default::default()
+    }
+}
+
+/// Items that name accounts, one a line from line 1.
+pub fn mk_accounts(ids: impl IntoIterator<Item = u64>) -> pb::ItemList {
+    let item =
+        |id: u64| pb::Item { locator_type: "account_id".to_owned(), locator: id.to_string(), ..Default::default() };
+    pb::ItemList { items: ids.into_iter().map(item).collect() }
+}
+
+/// Items as a list has them: type and locator.
+pub fn mk_items<'a>(items: impl IntoIterator<Item = (&'a str, &'a str)>) -> pb::ItemList {
+    let item = |(kind, locator): (&str, &str)| pb::Item {
+        locator_type: kind.to_owned(),
+        locator: locator.to_owned(),
+        ..Default::default()
+    };
+    pb::ItemList { items: items.into_iter().map(item).collect() }
+}
+
+/// Puts an order into force without a preview.
+pub fn mk_apply(order: pb::OrderSpec, items: pb::ItemList) -> pb::ApplyOrderRequest {
+    pb::ApplyOrderRequest {
+        order: Some(order),
+        items: Some(pb::apply_order_request::Items::ItemList(items)),
+        context: mk_context("", ""),
+        preview_digest: Vec::new(),
+    }
+}
+
+/// Which of these accounts are withheld for a viewer in a country.
+pub fn mk_batch(country: &str, accounts: impl IntoIterator<Item = u64>) -> pb::BatchCheckRequest {
+    pb::BatchCheckRequest {
+        viewer_country: country.to_owned(),
+        account_ids: accounts.into_iter().collect(),
         ..Default::default()
     }
 }

@@ -2,6 +2,7 @@
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::zombie_processes,
@@ -9,5 +10,6 @@
 )]
 
 mod countries;
+mod crash;
 mod harness;
 mod scenario;

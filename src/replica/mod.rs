@@ -3,6 +3,8 @@
 //! One task owns the state; everybody else has a [`Replica`], a handle on what was published last. Nothing here writes.
 //! **Serve-stale-say-so**: when the journal is out of reach the last published snapshot stays, and its age grows.
 
+mod snapshots;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,18 +12,16 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::domain::ids::Revision;
 use crate::domain::state::{ApplyError, State, Touched};
 use crate::index::{Index, Snapshot};
-use crate::journal::{FollowError, Follower, Hash, Journal, Position, StoredEntry};
-use crate::record::snapshot::SnapshotFile;
+use crate::journal::{FollowError, Follower, Hash, Journal, StoredEntry};
 use crate::record::{DecodeError, decode};
 
-/// A new snapshot of the state is written once this many entries have come since the last one.
-const SNAPSHOT_EVERY: u64 = 50_000;
+pub use snapshots::Snapshots;
 
 /// What was published at a revision: the index for queries, the state for everything else.
 #[derive(Debug, Clone, Default)]
@@ -171,7 +171,6 @@ struct Fold {
     state: State,
     index: Index,
     hash: Hash,
-    snapshot_at: u64,
 }
 
 impl Fold {
@@ -198,13 +197,12 @@ impl Fold {
 pub async fn run(
     replica: Replica,
     journal: Arc<dyn Journal>,
-    snapshot: Option<SnapshotFile>,
+    mut snapshots: Snapshots,
     stop: CancellationToken,
 ) -> Result<(), ReplicaError> {
-    let (state, start) = restore(&journal, snapshot.as_ref()).await;
+    let (state, start) = snapshots.restore(&*journal).await;
     let mut follower = Follower::new(journal, start);
-    let snapshot_at = start.revision.get();
-    let mut fold = Fold { state, index: Index::default(), hash: start.hash, snapshot_at };
+    let mut fold = Fold { state, index: Index::default(), hash: start.hash };
     let mut retired = Vec::new();
     let index = fold.index.rebuild(&fold.state, replica.0.clock.now());
     // Boundaries count once the journal is folded; until then nobody is served.
@@ -222,13 +220,7 @@ pub async fn run(
         };
         let entries = tokio::select! {
             biased;
-            () = stop.cancelled() => {
-                if let Some(file) = snapshot.filter(|_| fold.state.revision().get() > fold.snapshot_at) {
-                    let write = move || write_snapshot(&file, &fold.state, fold.hash);
-                    tokio::task::spawn_blocking(write).await.map_err(|_| ReplicaError::BrokenOff)?;
-                }
-                return Ok(());
-            }
+            () = stop.cancelled() => return snapshots.close(fold.state, fold.hash).await,
             () = boundary => Ok(None),
             entries = follower.next() => entries.map(Some),
         };
@@ -269,50 +261,6 @@ pub async fn run(
             info!(revision = %fold.state.revision(), orders = fold.state.orders().len(), "level with the journal");
         }
         replica.level();
-        if let Some(file) = &snapshot
-            && fold.state.revision().get() >= fold.snapshot_at + SNAPSHOT_EVERY
-        {
-            fold.snapshot_at = fold.state.revision().get();
-            let (file, state, hash) = (file.clone(), fold.state.clone(), fold.hash);
-            tokio::task::spawn_blocking(move || write_snapshot(&file, &state, hash));
-        }
-    }
-}
-
-fn write_snapshot(file: &SnapshotFile, state: &State, hash: Hash) {
-    match file.write(state, hash) {
-        Ok(()) => info!(revision = %state.revision(), path = %file.path().display(), "snapshot written"),
-        Err(error) => error!(%error, source = ?std::error::Error::source(&error), "snapshot not written"),
-    }
-}
-
-/// The state of a verified snapshot, or an empty one.
-async fn restore(journal: &Arc<dyn Journal>, snapshot: Option<&SnapshotFile>) -> (State, Position) {
-    let Some(file) = snapshot.cloned() else { return (State::default(), Position::START) };
-    let reading = file.clone();
-    let read = tokio::task::spawn_blocking(move || reading.read()).await;
-    let (state, position) = match read {
-        Ok(Ok(Some(found))) => found,
-        Ok(Ok(None)) => return (State::default(), Position::START),
-        Ok(Err(error)) => {
-            let aside = file.set_aside();
-            warn!(%error, ?aside, "snapshot set aside, folding the journal from its start");
-            return (State::default(), Position::START);
-        }
-        Err(error) => {
-            error!(%error, "reading the snapshot broke off, folding the journal from its start");
-            return (State::default(), Position::START);
-        }
-    };
-    // A snapshot counts only if the journal has the very entry it was taken after.
-    match journal.read(position, 1).await {
-        Ok(_) => {
-            info!(revision = %position.revision, "state restored from snapshot");
-            (state, position)
-        }
-        Err(error) => {
-            warn!(%error, revision = %position.revision, "the journal does not have the snapshot's entry: not used");
-            (State::default(), Position::START)
-        }
+        snapshots.keep(&fold.state, fold.hash);
     }
 }
