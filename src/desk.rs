@@ -142,8 +142,11 @@ impl Worker {
             let Some(tail) = self.level().await else {
                 return refuse(group, |_| DeskError::JournalUnavailable);
             };
-            let (state, rules, now) = (self.replica.current().state.clone(), Arc::clone(&self.rules), self.clock.now());
-            let deciding = tokio::task::spawn_blocking(move || decide_group(state, &rules, group, now)).await;
+            let (published, rules) = (self.replica.current(), Arc::clone(&self.rules));
+            // A clock set back must not make the record contradict itself.
+            let now = published.now(&self.clock);
+            let deciding =
+                tokio::task::spawn_blocking(move || decide_group(published.state.clone(), &rules, group, now)).await;
             let Ok(decided) = deciding else {
                 return error!("deciding broke off; its commands are answered as unknown");
             };
@@ -230,8 +233,6 @@ fn refuse(group: Vec<Waiting>, why: impl Fn(&Attribution) -> DeskError) {
 }
 
 fn decide_group(mut state: State, rules: &Rules, group: Vec<Waiting>, now: jiff::Timestamp) -> Decided {
-    // A clock set back must not make the record contradict itself.
-    let now = now.max(state.at());
     let (mut answers, mut payloads) = (Vec::with_capacity(group.len()), Vec::new());
     for waiting in &group {
         answers.push(decide(&state, rules, &waiting.command, &waiting.by, now).map(|decision| match decision {

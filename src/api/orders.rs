@@ -49,8 +49,8 @@ impl Orders {
         Self { context, keep_uploads }
     }
 
-    fn now(&self) -> Timestamp {
-        self.context.replica.clock().now()
+    fn now(&self, published: &Published) -> Timestamp {
+        published.now(self.context.replica.clock())
     }
 
     fn find(published: &Published, id: &OrderId) -> Result<Arc<Order>, ServiceError> {
@@ -62,7 +62,8 @@ impl Orders {
     }
 
     fn rendered(&self, id: &OrderId) -> Result<pb::Order, ServiceError> {
-        Ok(render::order(&*Self::find(&self.context.replica.current(), id)?, self.now()))
+        let published = self.context.replica.current();
+        Ok(render::order(&*Self::find(&published, id)?, self.now(&published)))
     }
 
     /// Carries a change of an order out, or only says what it would change.
@@ -83,8 +84,8 @@ impl Orders {
             if !self.context.replica.is_ready() {
                 return Err(ServiceError::Loading);
             }
-            let (published, rules, now) = (self.context.replica.current(), Arc::clone(&self.context.rules), self.now());
-            let now = now.max(published.state.at());
+            let (published, rules) = (self.context.replica.current(), Arc::clone(&self.context.rules));
+            let now = self.now(&published);
             compute(move || match decide(&published.state, &rules, &command, &by, now)? {
                 Decision::Write(_, effect) => Ok(Done { revision: Revision::START, repeated: false, effect }),
                 Decision::Repeated(revision) => Ok(Done { revision, repeated: true, effect: Default::default() }),
@@ -180,7 +181,7 @@ impl OrderService for Orders {
         let (Some(order), Some(by)) = (order, by) else {
             return Err(ServiceError::Internal("a parsed order is incomplete".to_owned()).into());
         };
-        let (rules, now) = (Arc::clone(&self.context.rules), self.now().max(published.state.at()));
+        let (rules, now) = (Arc::clone(&self.context.rules), self.now(&published));
         let answer = compute(move || {
             let state = &published.state;
             if let Some(applied) = state.order(&order.order_id) {
@@ -227,7 +228,7 @@ impl OrderService for Orders {
                     *undone.entry(cause).or_default() += 1;
                 }
             }
-            started.get_or_insert_with(|| self.now());
+            started.get_or_insert_with(|| self.context.replica.clock().now());
             let Some(by) = by else { return Err(ServiceError::Internal("no attribution".to_owned()).into()) };
             revision = self.submit(Command::StageItems { upload: upload.clone(), items }, by).await?.revision.get();
         }
@@ -341,7 +342,7 @@ impl OrderService for Orders {
         let (context, mut bad) = (request.context.take(), BadFields::default());
         let by = parse::attribution(&mut bad, context, false, "RecordCorrespondence", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
-        let letter = parse::correspondence(&mut bad, request.correspondence, self.now());
+        let letter = parse::correspondence(&mut bad, request.correspondence, self.context.replica.clock().now());
         bad.none()?;
         let (Some(order), Some(correspondence), Some(by)) = (order, letter, by) else {
             return Err(ServiceError::Internal("a parsed letter is incomplete".to_owned()).into());
@@ -363,7 +364,7 @@ impl OrderService for Orders {
         let Some(id) = id else { return Err(ServiceError::Internal("no order id".to_owned()).into()) };
         let order = Self::find(&published, &id)?;
         Ok(Response::new(pb::GetOrderResponse {
-            order: Some(render::order_with_history(&order, self.now())),
+            order: Some(render::order_with_history(&order, self.now(&published))),
             freshness: Some(render::freshness(published.index.revision(), self.context.replica.freshness())),
         }))
     }
@@ -373,7 +374,7 @@ impl OrderService for Orders {
         request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
         let published = self.context.published(&request, request.get_ref().consistency).await?;
-        let (now, freshness) = (self.now(), self.context.replica.freshness());
+        let (now, freshness) = (self.now(&published), self.context.replica.freshness());
         let request = request.into_inner();
         compute(move || list_orders(&published, request, now, freshness))
             .await?
@@ -386,7 +387,7 @@ impl OrderService for Orders {
         request: Request<pb::ListOrderItemsRequest>,
     ) -> Result<Response<pb::ListOrderItemsResponse>, Status> {
         let published = self.context.published(&request, request.get_ref().consistency).await?;
-        let (now, freshness) = (self.now(), self.context.replica.freshness());
+        let (now, freshness) = (self.now(&published), self.context.replica.freshness());
         let request = request.into_inner();
         let mut bad = BadFields::default();
         let id = parse::order_id(&mut bad, "order_id", &request.order_id);
@@ -427,7 +428,7 @@ impl OrderService for Orders {
         request: Request<pb::ExplainAccountRequest>,
     ) -> Result<Response<pb::ExplainAccountResponse>, Status> {
         let published = self.context.published(&request, request.get_ref().consistency).await?;
-        let (now, freshness) = (self.now(), self.context.replica.freshness());
+        let (now, freshness) = (self.now(&published), self.context.replica.freshness());
         let request = request.into_inner();
         compute(move || super::explain::explain(&published, request, now, freshness))
             .await?

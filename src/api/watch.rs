@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a reader hears something at least.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// What a reader has been told of: everything up to a revision, and to a time.
+/// What a reader has been told of: everything up to a revision, and every start and end up to and including a time.
 #[derive(Debug, Clone, Copy)]
 struct Told {
     revision: Revision,
@@ -119,7 +119,7 @@ async fn send(
     }
 }
 
-/// A time not later than anything the reader was told of at a revision.
+/// A time up to which a reader of this revision was told of every start and end: no snapshot is older than its entries.
 fn time_of(state: &State, revision: Revision) -> Timestamp {
     let up_to = |order: &Order| {
         let applied = order.applied();
@@ -138,7 +138,7 @@ fn changed_since(state: &State, told: Told, now: Timestamp) -> Vec<Subject> {
             changed.push(subject);
         }
     };
-    let passed = |at: Option<Timestamp>| at.is_some_and(|at| told.at <= at && at <= now);
+    let passed = |at: Option<Timestamp>| at.is_some_and(|at| told.at < at && at <= now);
     for order in state.orders().iter().filter(|order| {
         order.last().revision > told.revision || passed(order.spec().effective_from) || passed(order.spec().expires_at)
     }) {

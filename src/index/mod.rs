@@ -128,6 +128,9 @@ impl Snapshot {
 }
 
 /// Makes snapshots, each from the one before and what has been touched since.
+///
+/// Time never runs backwards here: where the clock was set back, a snapshot is made as of the latest time known, so that
+/// what has started stays started and no entry is later than the snapshot it is in.
 #[derive(Debug, Default)]
 pub struct Index {
     verdicts: imbl::Vector<Verdict>,
@@ -137,12 +140,14 @@ pub struct Index {
 impl Index {
     /// A snapshot of a whole state.
     pub fn rebuild(&mut self, state: &State, now: Timestamp) -> Snapshot {
+        let now = now.max(state.at());
         *self = Self { verdicts: imbl::Vector::new(), made_at: now };
         self.snapshot(state, now)
     }
 
     /// A snapshot after entries that touched this, or after time has passed.
     pub fn advance(&mut self, state: &State, touched: &[Touched], now: Timestamp) -> Snapshot {
+        let now = now.max(state.at()).max(self.made_at);
         let by_time = state.boundaries_after(self.made_at).take_while(|(at, _)| *at <= now).map(|(_, order)| order);
         let orders: Vec<OrderNo> = touched.iter().filter_map(|t| t.order).chain(by_time).collect();
         self.made_at = now;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -30,6 +31,14 @@ pub struct Published {
     pub index: Snapshot,
     /// What it was made from.
     pub state: State,
+}
+
+impl Published {
+    /// The time by which an answer from this is made: never earlier than what it includes.
+    #[must_use]
+    pub fn now(&self, clock: &Clock) -> Timestamp {
+        clock.now().max(self.index.made_at())
+    }
 }
 
 /// How fresh what is published is.

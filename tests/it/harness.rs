@@ -158,7 +158,8 @@ impl Drop for Service {
 pub fn serve(journal: &Path) -> Command {
     let mut command = Command::new(BINARY);
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--query-threads", "1"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .env("WITHHELD_QUERY_THREADS", "1")
         .arg("--journal")
         .arg(format!("sqlite:{}", journal.display()))
         .env("RUST_LOG", "info");

@@ -6,10 +6,14 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::zombie_processes,
+    clippy::disallowed_methods,
     reason = "a test fails by panicking; a service is waited for when it is dropped"
 )]
 
 mod countries;
 mod crash;
 mod harness;
+mod large;
+mod refusals;
 mod scenario;
+mod time;
