@@ -14,6 +14,7 @@ mod countries;
 mod crash;
 mod harness;
 mod large;
+mod orders;
 mod refusals;
 mod scenario;
 mod time;
