@@ -111,7 +111,10 @@ async fn send(
         };
         match slot {
             Ok(Ok(slot)) => slot.send(Ok(message)),
-            Ok(Err(_)) | Err(_) => return Err(ServiceError::WatcherTooSlow { resume_after: before }),
+            Ok(Err(_)) | Err(_) => {
+                tracing::info!(resume_after = %before, "watcher too slow, cut off");
+                return Err(ServiceError::WatcherTooSlow { resume_after: before });
+            }
         }
         if last {
             return Ok(());

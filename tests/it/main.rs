@@ -18,3 +18,4 @@ mod orders;
 mod refusals;
 mod scenario;
 mod time;
+mod watch;
