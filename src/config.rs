@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 
@@ -40,6 +41,15 @@ impl std::fmt::Display for JournalUrl {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
         }
     }
+}
+
+/// A length of time, for example `1h 30m`, `90s` or `250ms`.
+///
+/// # Errors
+/// If it is none, or less than nothing.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let span: SignedDuration = text.parse().map_err(|_| "write it like 1h 30m, 90s or 250ms".to_owned())?;
+    Duration::try_from(span).map_err(|_| "a length of time is not negative".to_owned())
 }
 
 /// What a viewer of unknown country sees.
@@ -80,18 +90,21 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_batch: u32,
     /// Answers are marked STALE when the journal has been out of reach for longer than this
-    #[arg(long, env = "WITHHELD_STALE_AFTER", default_value = "5s", value_name = "DURATION")]
-    pub stale_after: SignedDuration,
+    #[arg(long, env = "WITHHELD_STALE_AFTER", default_value = "5s", value_name = "DURATION", value_parser = span,
+          allow_hyphen_values = true)]
+    pub stale_after: Duration,
     /// A staged list that no order has used is thrown away after this
-    #[arg(long, env = "WITHHELD_KEEP_UPLOADS", default_value = "24h", value_name = "DURATION")]
-    pub keep_uploads: SignedDuration,
+    #[arg(long, env = "WITHHELD_KEEP_UPLOADS", default_value = "24h", value_name = "DURATION", value_parser = span,
+          allow_hyphen_values = true)]
+    pub keep_uploads: Duration,
     /// A snapshot of the state is written beside the journal after so many entries, so that the next start is fast
     #[arg(long, env = "WITHHELD_SNAPSHOT_EVERY", default_value_t = 50_000, value_name = "ENTRIES",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
     /// How long calls in flight may take to finish after SIGTERM
-    #[arg(long, env = "WITHHELD_DRAIN", default_value = "10s", value_name = "DURATION")]
-    pub drain: SignedDuration,
+    #[arg(long, env = "WITHHELD_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = span,
+          allow_hyphen_values = true)]
+    pub drain: Duration,
     /// Threads that answer queries [default: one a core]
     #[arg(long, env = "WITHHELD_QUERY_THREADS", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1024))]

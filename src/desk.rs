@@ -253,7 +253,7 @@ fn decide_group(mut state: State, rules: &Rules, group: Vec<Waiting>, now: jiff:
 }
 
 /// Throws staged lists away that no order has used for this long, looking every so often, for ever.
-pub async fn discard_old_uploads(desk: Desk, keep: jiff::SignedDuration, every: jiff::SignedDuration) {
+pub async fn discard_old_uploads(desk: Desk, keep: Duration, every: Duration) {
     let clock = desk.replica.clock().clone();
     loop {
         let now = clock.now();

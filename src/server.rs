@@ -63,12 +63,6 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-    /// A flag's value makes no sense.
-    #[error("`{flag}` is a time of at least zero")]
-    Negative {
-        /// The flag.
-        flag: &'static str,
-    },
     /// The journal cannot be followed.
     #[error(transparent)]
     Replica(#[from] ReplicaError),
@@ -84,10 +78,6 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-}
-
-fn duration(flag: &'static str, time: jiff::SignedDuration) -> Result<Duration, ServeError> {
-    Duration::try_from(time).map_err(|_| ServeError::Negative { flag })
 }
 
 fn data<T: Default>(
@@ -147,7 +137,7 @@ fn reflection() -> Result<Routes, ServeError> {
 /// A service that is up, for as long as its token is not cancelled.
 struct Running {
     context: Context,
-    keep_uploads: jiff::SignedDuration,
+    keep_uploads: Duration,
     health: [HealthReporter; 2],
     tasks: TaskTracker,
     /// Cancelled when calls in flight are waited for no longer.
@@ -241,12 +231,11 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<(), ServeError> {
     let rules = Arc::new(rules(&args)?);
-    let (stale_after, drain) = (duration("--stale-after", args.stale_after)?, duration("--drain", args.drain)?);
     let (url, every) = (args.journal.clone(), args.snapshot_every);
     let opened = tokio::task::spawn_blocking(move || journal(&url, every)).await;
     let (journal, snapshots) = opened.map_err(|_| ServeError::Ended("opening the journal"))??;
 
-    let replica = Replica::new(clock, stale_after);
+    let replica = Replica::new(clock, args.stale_after);
     let (desk, desk_work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::clone(&rules));
     let context = Context {
         replica: replica.clone(),
@@ -292,7 +281,7 @@ pub async fn run(
         }
     });
     tokio::spawn(desk_work);
-    tokio::spawn(desk::discard_old_uploads(desk, args.keep_uploads, jiff::SignedDuration::from_mins(1)));
+    tokio::spawn(desk::discard_old_uploads(desk, args.keep_uploads, Duration::from_mins(1)));
     // The replica goes on until nothing is appended any more.
     let fold_stop = CancellationToken::new();
     let mut following = tokio::spawn(replica::run(replica.clone(), journal, snapshots, fold_stop.clone()));
@@ -318,7 +307,7 @@ pub async fn run(
     running.set_health(ServingStatus::NotServing).await;
     stop.cancel();
     running.tasks.close();
-    if tokio::time::timeout(drain, running.tasks.wait()).await.is_err() {
+    if tokio::time::timeout(args.drain, running.tasks.wait()).await.is_err() {
         info!("calls in flight cut off at the drain deadline");
         running.cut.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(1), running.tasks.wait()).await;

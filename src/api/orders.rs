@@ -1,8 +1,9 @@
 //! OrderService: what operators do with orders.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -31,7 +32,7 @@ const SHOWN: usize = 100;
 pub struct Orders {
     context: Context,
     /// How long a staged list is kept.
-    keep_uploads: SignedDuration,
+    keep_uploads: Duration,
 }
 
 /// What a change of an order's standing gives back, whatever the change.
@@ -45,7 +46,7 @@ struct Changed {
 impl Orders {
     /// The service over a context; staged lists are kept for as long as said.
     #[must_use]
-    pub const fn new(context: Context, keep_uploads: SignedDuration) -> Self {
+    pub const fn new(context: Context, keep_uploads: Duration) -> Self {
         Self { context, keep_uploads }
     }
 

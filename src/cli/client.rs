@@ -27,19 +27,17 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(global: &Global) -> Result<Self, CliError> {
+    pub(super) fn new(global: &Global) -> Self {
         let url = |text: &str| {
             if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
         };
-        let timeout = Duration::try_from(global.timeout)
-            .map_err(|_| CliError::usage(format!("--timeout `{}` is not a time of at least zero", global.timeout)))?;
         let user = || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|n| !n.is_empty());
-        Ok(Self {
+        Self {
             endpoint: url(&global.endpoint),
             admin_endpoint: url(&global.admin_endpoint),
-            timeout,
+            timeout: global.timeout,
             actor: global.actor.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned()),
-        })
+        }
     }
 
     async fn connect(&self, endpoint: &str) -> Result<Channel, CliError> {

@@ -14,11 +14,12 @@ mod protect;
 mod queries;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::clock::Clock;
-use crate::config::ServeArgs;
+use crate::config::{ServeArgs, span};
 use crate::server;
 use client::Client;
 use error::CliError;
@@ -59,8 +60,9 @@ struct Global {
     )]
     admin_endpoint: String,
     /// How long a call may take
-    #[arg(long, global = true, env = "WITHHELD_TIMEOUT", default_value = "60s", value_name = "DURATION")]
-    timeout: jiff::SignedDuration,
+    #[arg(long, global = true, env = "WITHHELD_TIMEOUT", default_value = "60s", value_name = "DURATION",
+          value_parser = span, allow_hyphen_values = true)]
+    timeout: Duration,
     /// Who is acting, for the record [default: the user name]
     #[arg(long, global = true, env = "WITHHELD_ACTOR", value_name = "NAME")]
     actor: Option<String>,
@@ -123,14 +125,14 @@ async fn dispatch(global: Global, command: Command) -> Result<(), CliError> {
     let client = Client::new(&global);
     match command {
         Command::Serve(args) => serve(*args).await,
-        Command::Order(command) => orders::run(command, &client?, &mut out).await,
-        Command::Check(args) => queries::check(args, &client?, &mut out).await,
-        Command::Countries(args) => queries::countries(args, &client?, &mut out).await,
-        Command::Explain(args) => queries::explain(args, &client?, &mut out).await,
-        Command::Watch(args) => queries::watch(args, &client?, &mut out).await,
-        Command::Protect(command) => protect::run(command, &client?, &mut out).await,
+        Command::Order(command) => orders::run(command, &client, &mut out).await,
+        Command::Check(args) => queries::check(args, &client, &mut out).await,
+        Command::Countries(args) => queries::countries(args, &client, &mut out).await,
+        Command::Explain(args) => queries::explain(args, &client, &mut out).await,
+        Command::Watch(args) => queries::watch(args, &client, &mut out).await,
+        Command::Protect(command) => protect::run(command, &client, &mut out).await,
         Command::Journal(command) => journal::run(command, &mut out).await,
-        Command::Healthcheck(args) => queries::healthcheck(args, &client?, &mut out).await,
+        Command::Healthcheck(args) => queries::healthcheck(args, &client, &mut out).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "withheld", &mut script);

@@ -17,5 +17,6 @@ mod large;
 mod orders;
 mod refusals;
 mod scenario;
+mod service;
 mod time;
 mod watch;
