@@ -12,6 +12,7 @@
 
 mod countries;
 mod crash;
+mod desk;
 mod harness;
 mod large;
 mod orders;

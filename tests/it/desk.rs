@@ -1,0 +1,221 @@
+//! The desk over a journal that can be held, raced and broken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use withheld::clock::Clock;
+use withheld::desk::{self, Desk, DeskError, Done};
+use withheld::domain::decide::Command;
+use withheld::domain::digest::Digest;
+use withheld::domain::event::Attribution;
+use withheld::domain::ids::{AccountId, Revision};
+use withheld::domain::protection::Category;
+use withheld::domain::rules::Rules;
+use withheld::journal::memory::MemoryJournal;
+use withheld::journal::sqlite::SqliteJournal;
+use withheld::journal::{AppendError, Journal, Position, ReadError, StoredEntry};
+use withheld::replica::{self, Replica, Snapshots};
+
+/// What becomes of the next append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is done.
+    Done,
+    /// It is refused.
+    Refused,
+    /// It is done, and its answer lost.
+    DoneUnheard,
+    /// It is not done, and its answer lost.
+    LostUnheard,
+}
+
+/// A journal whose appends are counted and wait for a permit each.
+struct Held<J> {
+    inner: J,
+    permits: Semaphore,
+    appends: AtomicUsize,
+    fate: std::sync::Mutex<Fate>,
+}
+
+impl<J: Journal> Held<J> {
+    fn new(inner: J, permits: usize) -> Arc<Self> {
+        let (permits, fate) = (Semaphore::new(permits), std::sync::Mutex::new(Fate::Done));
+        Arc::new(Self { inner, permits, appends: AtomicUsize::new(0), fate })
+    }
+
+    fn destine(&self, fate: Fate) {
+        *self.fate.lock().unwrap() = fate;
+    }
+}
+
+#[async_trait]
+impl<J: Journal> Journal for Held<J> {
+    async fn append(&self, expected: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
+        self.permits.acquire().await.unwrap().forget();
+        let fate = std::mem::replace(&mut *self.fate.lock().unwrap(), Fate::Done);
+        match fate {
+            Fate::Done => self.inner.append(expected, payloads).await,
+            Fate::Refused => Err(AppendError::Unavailable("the disk is full".into())),
+            Fate::DoneUnheard => {
+                self.inner.append(expected, payloads).await?;
+                Err(AppendError::Indeterminate("the line went dead".into()))
+            }
+            Fate::LostUnheard => Err(AppendError::Indeterminate("the line went dead".into())),
+        }
+    }
+
+    async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
+        self.inner.read(after, limit).await
+    }
+
+    async fn tail(&self) -> Result<Position, ReadError> {
+        self.inner.tail().await
+    }
+
+    async fn changed(&self, seen: Revision) {
+        self.inner.changed(seen).await;
+    }
+}
+
+/// A desk with its replica, over a journal.
+async fn mk_desk(journal: Arc<dyn Journal>) -> (Desk, Replica, CancellationToken) {
+    let replica = Replica::new(Clock::system(), Duration::from_secs(5));
+    let (desk, work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::new(Rules::builtin()));
+    tokio::spawn(work);
+    let stop = CancellationToken::new();
+    tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), stop.clone()));
+    replica.ready().await;
+    (desk, replica, stop)
+}
+
+fn mk_by(request: &str) -> Attribution {
+    Attribution {
+        actor: "desk@example.org".into(),
+        reason: "".into(),
+        request_id: request.parse().unwrap(),
+        request_digest: Digest::of(request.as_bytes()),
+    }
+}
+
+fn protect(id: u64) -> Command {
+    Command::ProtectAccounts(vec![(AccountId::try_from(id).unwrap(), Category::Journalist)])
+}
+
+async fn submit(desk: &Desk, id: u64) -> Result<Done, DeskError> {
+    desk.submit(protect(id), mk_by(&format!("request-{id}"))).await
+}
+
+/// While one append is under way the commands that arrive wait together, and are written together.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_commands_at_once_share_one_append() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let journal = Held::new(SqliteJournal::open(&dir.path().join("journal.db")).unwrap(), 0);
+    let (desk, replica, _stop) = mk_desk(Arc::clone(&journal) as Arc<dyn Journal>).await;
+    let first = tokio::spawn({
+        let desk = desk.clone();
+        async move { submit(&desk, 1).await }
+    });
+    while journal.appends.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // The first is held at the journal; the others are handed in, one by one, on this one task.
+    let mut others: Vec<_> = (2..=201).map(|id| Box::pin(submit(&desk, id))).collect();
+    for other in &mut others {
+        assert!(futures_poll(other).await.is_none(), "answered before it was written");
+    }
+    journal.permits.add_permits(2);
+    assert_eq!(first.await.unwrap().unwrap().revision, Revision::new(1));
+    for (at, other) in (2..).zip(others) {
+        assert_eq!(other.await.unwrap().revision, Revision::new(at), "in the order they were handed in");
+    }
+    assert_eq!(journal.appends.load(Ordering::SeqCst), 2);
+    assert_eq!(replica.current().state.protections().len(), 201);
+}
+
+/// Polls a future once.
+async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut *future).poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_without_an_answer_is_looked_up_and_told_truly() {
+    let journal = Held::new(MemoryJournal::default(), Semaphore::MAX_PERMITS);
+    let (desk, replica, _stop) = mk_desk(Arc::clone(&journal) as Arc<dyn Journal>).await;
+    journal.destine(Fate::DoneUnheard);
+    let done = submit(&desk, 1).await.unwrap();
+    assert_eq!((done.revision, done.repeated), (Revision::new(1), false));
+    assert_eq!(submit(&desk, 1).await.unwrap().repeated, true, "and sending it again does nothing");
+
+    journal.destine(Fate::LostUnheard);
+    assert!(matches!(submit(&desk, 2).await, Err(DeskError::JournalUnavailable)), "nothing was written");
+    journal.destine(Fate::Refused);
+    assert!(matches!(submit(&desk, 3).await, Err(DeskError::JournalUnavailable)));
+    assert_eq!(replica.current().state.protections().len(), 1);
+    // And it goes on.
+    assert_eq!(submit(&desk, 2).await.unwrap().revision, Revision::new(2));
+}
+
+/// Two desks on one journal, as two replicas are: each decides anew when the other was first.
+#[tokio::test(flavor = "multi_thread")]
+async fn desks_that_race_lose_nothing_and_do_nothing_twice() {
+    let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+    let desks =
+        [mk_desk(Arc::clone(&journal)).await, mk_desk(Arc::clone(&journal)).await, mk_desk(Arc::clone(&journal)).await];
+    let mut calls = tokio::task::JoinSet::new();
+    for id in 1..=300_u64 {
+        // Every command is handed to two desks, as a caller does that has lost the answer of one.
+        for turn in 0..2 {
+            let desk = desks[((id + turn) % 3) as usize].0.clone();
+            calls.spawn(async move {
+                loop {
+                    match submit(&desk, id).await {
+                        Ok(done) => return (id, done),
+                        Err(DeskError::LostRace) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    }
+    let mut revisions = std::collections::BTreeMap::<u64, Vec<Done>>::new();
+    for (id, done) in calls.join_all().await {
+        revisions.entry(id).or_default().push(done);
+    }
+    for (id, done) in &revisions {
+        assert_eq!(done[0].revision, done[1].revision, "request {id}");
+        assert_eq!(done.iter().filter(|done| !done.repeated).count(), 1, "request {id}");
+    }
+    assert_eq!(journal.tail().await.unwrap().revision, Revision::new(300));
+    for (_, replica, _) in &desks {
+        replica.reached(Revision::new(300)).await;
+        assert_eq!(replica.current().state.protections().len(), 300);
+    }
+}
+
+/// A clock that is set back does not make the record contradict itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_are_never_earlier_than_those_before() {
+    let noon: Timestamp = "2021-02-01T12:00:00Z".parse().unwrap();
+    let (clock, hand) = Clock::manual(noon);
+    let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+    let replica = Replica::new(clock, Duration::from_secs(5));
+    let (desk, work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::new(Rules::builtin()));
+    tokio::spawn(work);
+    tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), CancellationToken::new()));
+    replica.ready().await;
+    submit(&desk, 1).await.unwrap();
+    hand.set(noon - jiff::SignedDuration::from_hours(1));
+    submit(&desk, 2).await.unwrap();
+    let since = |id: u64| replica.current().state.protection(AccountId::try_from(id).unwrap()).unwrap().since;
+    assert_eq!((since(1), since(2)), (noon, noon));
+}
