@@ -154,7 +154,7 @@ async fn an_append_without_an_answer_is_looked_up_and_told_truly() {
     journal.destine(Fate::DoneUnheard);
     let done = submit(&desk, 1).await.unwrap();
     assert_eq!((done.revision, done.repeated), (Revision::new(1), false));
-    assert_eq!(submit(&desk, 1).await.unwrap().repeated, true, "and sending it again does nothing");
+    assert!(submit(&desk, 1).await.unwrap().repeated, "and sending it again does nothing");
 
     journal.destine(Fate::LostUnheard);
     assert!(matches!(submit(&desk, 2).await, Err(DeskError::JournalUnavailable)), "nothing was written");
