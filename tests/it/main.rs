@@ -9,5 +9,7 @@
 )]
 
 mod countries;
+
 mod harness;
+mod pages;
 mod scenario;
