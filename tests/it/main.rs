@@ -10,6 +10,7 @@
 
 mod countries;
 
+mod demo;
 mod harness;
 mod pages;
 mod scenario;
