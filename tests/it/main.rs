@@ -9,8 +9,8 @@
 )]
 
 mod countries;
-
 mod demo;
 mod harness;
 mod pages;
+mod python;
 mod scenario;
