@@ -147,9 +147,7 @@ def main(proto_directory, queries, admin):
     assert changed == [("BR", 2, 1), ("IN", 2, 1)], preview.effect
     assert [item.cause for item in preview.exceptions] == ["hashtag"], preview.exceptions
 
-    apply = order.ApplyOrderRequest(
-        order=spec, upload_id=upload.upload_id, context=context, preview_digest=bytes(32)
-    )
+    apply = order.ApplyOrderRequest(order=spec, upload_id=upload.upload_id, context=context, preview_digest=bytes(32))
     expect_error(grpc.StatusCode.FAILED_PRECONDITION, "PREVIEW_OUTDATED", desk.ApplyOrder, apply)
     apply.preview_digest = preview.digest
     applied = desk.ApplyOrder(apply, timeout=DEADLINE_SECONDS)
