@@ -9,11 +9,21 @@ test:
 	scripts/install-test-deps
 	cargo test --locked
 
-# Formatting, lints, docs. Changes nothing.
+# Formatting, lints, docs, proto files, scripts, licences, unused dependencies. Changes nothing outside target/, where it
+# first installs its tools.
+tools = target/tools/python/bin
 verify:
+	scripts/install-verify-tools
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	$(tools)/buf format --diff --exit-code proto
+	$(tools)/buf lint proto
+	$(tools)/shellcheck .ci/run $(filter-out %.txt,$(wildcard scripts/*))
+	$(tools)/ruff check --no-cache --quiet
+	$(tools)/ruff format --no-cache --quiet --diff
+	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources
+	target/tools/cargo/bin/cargo-machete --skip-target-dir
 
 # Play the events of February 2021 against a running service.
 demo:

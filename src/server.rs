@@ -33,6 +33,11 @@ use crate::pb::v1 as pb;
 use crate::record::snapshot::SnapshotFile;
 use crate::replica::{self, Replica, ReplicaError, Snapshots};
 
+/// What timeline services may call.
+const QUERY_SERVICES: &[&str] = &[pb::visibility_service_server::SERVICE_NAME];
+/// What operators may call.
+const ADMIN_SERVICES: &[&str] = &[pb::order_service_server::SERVICE_NAME, pb::protection_service_server::SERVICE_NAME];
+
 /// An item is small, ten thousand of them are not.
 const MAX_ADMIN_MESSAGE: usize = 64 << 20;
 
@@ -124,11 +129,17 @@ fn listen(address: SocketAddr, shared: bool) -> Result<std::net::TcpListener, Se
     bind().map_err(|source| ServeError::Listen { address, source })
 }
 
-fn reflection() -> Result<Routes, ServeError> {
+/// Reflection that lists the services of one listener; the files it serves describe those of both.
+fn reflection(services: &[&str]) -> Result<Routes, ServeError> {
+    let common =
+        ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
     let files = || {
-        tonic_reflection::server::Builder::configure()
+        let files = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
+        services.iter().chain(&common).fold(files, |files, name| files.with_service_name(*name))
     };
     let broken = |_| ServeError::Ended("reflection");
     Ok(Routes::new(files().build_v1().map_err(broken)?).add_service(files().build_v1alpha().map_err(broken)?))
@@ -147,11 +158,8 @@ struct Running {
 impl Running {
     async fn set_health(&self, status: ServingStatus) {
         let [queries, admin] = &self.health;
-        for (reporter, names) in [
-            (queries, ["", "withheld.v1.VisibilityService"].as_slice()),
-            (admin, ["", "withheld.v1.OrderService", "withheld.v1.ProtectionService"].as_slice()),
-        ] {
-            for name in names {
+        for (reporter, names) in [(queries, QUERY_SERVICES), (admin, ADMIN_SERVICES)] {
+            for name in names.iter().chain(&[""]) {
                 reporter.set_service_status(*name, status).await;
             }
         }
@@ -270,10 +278,10 @@ pub async fn run(
         listeners.push(listen(query_address, true)?);
     }
     for listener in listeners {
-        let routes = running.query_routes(reflection()?.add_service(query_health_service.clone()));
+        let routes = running.query_routes(reflection(QUERY_SERVICES)?.add_service(query_health_service.clone()));
         spawn_query_thread(listener, routes, &running, fault.clone())?;
     }
-    let routes = running.admin_routes(reflection()?.add_service(admin_health_service));
+    let routes = running.admin_routes(reflection(ADMIN_SERVICES)?.add_service(admin_health_service));
     let (admin_stop, cut, admin_fault) = (stop.clone(), running.cut.clone(), fault.clone());
     running.tasks.spawn(async move {
         if let Err(error) = serve_listener(admin, routes, admin_stop, cut).await {

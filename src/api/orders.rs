@@ -413,8 +413,8 @@ impl OrderService for Orders {
             });
             let wanted =
                 rendered.filter(|i| request.dispositions.is_empty() || request.dispositions.contains(&i.disposition));
-            let items: Vec<_> = wanted.take(size).collect();
-            let next = items.last().filter(|_| items.len() == size).map(|last| Cursor(0, last.item_number.into()));
+            let mut items: Vec<_> = wanted.take(size.saturating_add(1)).collect();
+            let next = page::cut(&mut items, size).map(|last| Cursor(0, last.item_number.into()));
             pb::ListOrderItemsResponse {
                 next_page_token: next.map(|at| page::token(at, &filters)).unwrap_or_default(),
                 items,
@@ -484,8 +484,7 @@ fn list_orders(
     let mut found: Vec<_> = orders.filter_map(|order| key(order).map(|key| (key, order))).collect();
     found.retain(|(key, _)| after.is_none_or(|after| *key > after));
     found.sort_unstable_by_key(|(key, _)| *key);
-    found.truncate(size);
-    let next = found.last().filter(|_| found.len() == size).map(|(key, _)| page::token(*key, &filters));
+    let next = page::cut(&mut found, size).map(|(key, _)| page::token(*key, &filters));
     Ok(pb::ListOrdersResponse {
         orders: found.into_iter().map(|(_, order)| render::order(order, now)).collect(),
         next_page_token: next.unwrap_or_default(),

@@ -37,3 +37,10 @@ pub(super) fn size(asked: u32, most: usize) -> usize {
         asked => most.min(asked as usize),
     }
 }
+
+/// Cuts a list, of which one more than the page was taken, to the page; its last, if more follow.
+pub(super) fn cut<T>(found: &mut Vec<T>, size: usize) -> Option<&T> {
+    let more = found.len() > size;
+    found.truncate(size);
+    found.last().filter(|_| more)
+}

@@ -125,15 +125,15 @@ impl ProtectionService for Protections {
         let size = page::size(request.page_size, MAX_ITEMS);
         let list = published.state.protections().iter();
         let list = list.filter(|(id, p)| id.get() > after && wanted.is_none_or(|category| p.category == category));
-        let accounts: Vec<_> = list
+        let mut accounts: Vec<_> = list
             .map(|(id, p)| pb::ProtectedAccount {
                 account_id: id.get(),
                 category: render::category(p.category),
                 since: Some(render::time(p.since)),
             })
-            .take(size)
+            .take(size.saturating_add(1))
             .collect();
-        let next = accounts.last().filter(|_| accounts.len() == size).map(|last| last.account_id);
+        let next = page::cut(&mut accounts, size).map(|last| last.account_id);
         Ok(Response::new(pb::ListProtectedAccountsResponse {
             next_page_token: next.map(|id| page::token(Cursor(0, id), &filters)).unwrap_or_default(),
             accounts,

@@ -84,21 +84,36 @@ fn guess(locator: &str) -> &'static str {
 
 /// Rows of `account_id[,…]` by line, every bad one named.
 pub(super) fn accounts(path: &Path) -> Result<Vec<(u64, u64, String)>, CliError> {
+    ids(path, &["account_id"]).map(|list| list.rows)
+}
+
+/// A list of ids: what its header says they are, and its rows by line, each with the second column.
+pub(super) struct Ids {
+    pub(super) header: Option<&'static str>,
+    pub(super) rows: Vec<(u64, u64, String)>,
+}
+
+/// Rows whose first column is an id, every bad one named; a header is one of `headers`.
+pub(super) fn ids(path: &Path, headers: &[&'static str]) -> Result<Ids, CliError> {
     let shown = path.display();
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .from_path(path)
         .map_err(|error| CliError::usage(format!("the list `{shown}` cannot be read: {error}")))?;
-    let (mut rows, mut bad) = (Vec::new(), Vec::new());
+    let (mut header, mut rows, mut bad) = (None, Vec::new(), Vec::new());
     for (at, row) in reader.records().enumerate() {
         let row = row.map_err(|error| CliError::usage(format!("the list `{shown}` is not CSV: {error}")))?;
         let line = row.position().map_or(0, csv::Position::line);
         let field =
             |at: usize| row.get(at).unwrap_or_default().trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-        if (at == 0 && field(0) == "account_id") || row.iter().all(|field| field.trim().is_empty()) {
+        if at == 0 {
+            header = headers.iter().copied().find(|header| field(0) == *header);
+        }
+        if (at == 0 && header.is_some()) || row.iter().all(|field| field.trim().is_empty()) {
             continue;
         }
+        // Accounts' and posts' ids are written alike.
         match field(0).parse::<crate::domain::ids::AccountId>() {
             Ok(id) => rows.push((line, id.get(), field(1).to_owned())),
             Err(why) => bad.push(format!("line {line}: `{}`: {why}", field(0))),
@@ -106,8 +121,8 @@ pub(super) fn accounts(path: &Path) -> Result<Vec<(u64, u64, String)>, CliError>
     }
     match (bad.is_empty(), rows.is_empty()) {
         (false, _) => Err(CliError::usage(format!("the list `{shown}` is not used:\n  {}", bad.join("\n  ")))),
-        (true, true) => Err(CliError::usage(format!("the list `{shown}` has no accounts"))),
-        (true, false) => Ok(rows),
+        (true, true) => Err(CliError::usage(format!("the list `{shown}` has no ids"))),
+        (true, false) => Ok(Ids { header, rows }),
     }
 }
 
@@ -144,5 +159,21 @@ mod tests {
         );
         assert!(read(b"\xff\xfe7\0").unwrap_err().contains("UTF-16"));
         assert!(read(b"locator_type,id\n").unwrap_err().contains("second column"));
+    }
+
+    #[test]
+    fn the_header_of_a_list_of_ids_says_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            let file = dir.path().join("list.csv");
+            std::fs::write(&file, text).unwrap();
+            let list = ids(&file, &["account_id", "post_id"]).map_err(|error| format!("{error:?}"))?;
+            Ok::<_, String>((list.header, list.rows.into_iter().map(|(_, id, _)| id).collect::<Vec<_>>()))
+        };
+        assert_eq!(read("post_id\n7\n8\n"), Ok((Some("post_id"), vec![7, 8])));
+        assert_eq!(read("\u{feff}account_id,category\n7,journalist\n"), Ok((Some("account_id"), vec![7])));
+        assert_eq!(read("7\n"), Ok((None, vec![7])));
+        assert!(read("handle\n7\n").unwrap_err().contains("line 1: `handle`"));
+        assert!(read("post_id\n").unwrap_err().contains("has no ids"));
     }
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 use serde_json::json;
+use tonic::Status;
 
 use super::client::Client;
 use super::error::CliError;
@@ -226,11 +228,10 @@ enum Source {
 }
 
 async fn source(items: Vec<pb::Item>, client: &Client) -> Result<Source, CliError> {
-    let bar = progress(items.len() as u64, "uploading");
     if items.len() <= PART {
-        bar.finish_at(items.len() as u64);
         return Ok(Source::Inline(pb::ItemList { items }));
     }
+    let bar = uploading(items.len());
     let context = client.context("");
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     let shown = bar.clone();
@@ -247,20 +248,34 @@ async fn source(items: Vec<pb::Item>, client: &Client) -> Result<Source, CliErro
     };
     let mut orders = client.orders().await?;
     let stream = client.request(tokio_stream::wrappers::ReceiverStream::new(receiver));
-    bar.enable_steady_tick(Duration::from_millis(200));
     let (answer, ()) = tokio::join!(orders.upload_items(stream), feed);
-    bar.finish();
+    uploaded(&bar, answer.is_ok());
     Ok(Source::Staged(answer?.into_inner().upload_id))
 }
 
-trait FinishAt {
-    fn finish_at(&self, at: u64);
+impl Source {
+    /// Sends the request that first takes the list to the service; a list inside it has its bar meanwhile.
+    async fn first<R>(&self, call: impl Future<Output = Result<R, Status>>) -> Result<R, Status> {
+        let Self::Inline(list) = self else { return call.await };
+        let bar = uploading(list.items.len());
+        let answer = call.await;
+        uploaded(&bar, answer.is_ok());
+        answer
+    }
 }
 
-impl FinishAt for indicatif::ProgressBar {
-    fn finish_at(&self, at: u64) {
-        self.set_position(at);
-        self.finish();
+fn uploading(items: usize) -> ProgressBar {
+    let bar = progress(items as u64, "uploading");
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// A bar is full once the service has the whole list, and stays where it was if it has not.
+fn uploaded(bar: &ProgressBar, whole: bool) {
+    if whole {
+        bar.finish();
+    } else {
+        bar.abandon();
     }
 }
 
@@ -271,7 +286,8 @@ async fn look(spec: &pb::OrderSpec, source: &Source, client: &Client) -> Result<
         Source::Staged(upload) => Items::UploadId(upload.clone()),
     };
     let request = pb::PreviewOrderRequest { order: Some(spec.clone()), items: Some(items) };
-    Ok(client.orders().await?.preview_order(client.request(request)).await?.into_inner())
+    let mut orders = client.orders().await?;
+    Ok(source.first(orders.preview_order(client.request(request))).await?.into_inner())
 }
 
 fn show_preview(preview: &pb::PreviewOrderResponse, out: &mut Output) -> Result<(), CliError> {
@@ -345,9 +361,10 @@ async fn apply(files: &Files, reason: &str, yes: bool, client: &Client, out: &mu
 }
 
 async fn lift_items(named: Named, items: &std::path::Path, client: &Client, out: &mut Output) -> Result<(), CliError> {
-    let items = match source(item_list::read(items)?, client).await? {
-        Source::Inline(list) => pb::lift_items_request::Items::ItemList(list),
-        Source::Staged(upload) => pb::lift_items_request::Items::UploadId(upload),
+    let source = source(item_list::read(items)?, client).await?;
+    let items = match &source {
+        Source::Inline(list) => pb::lift_items_request::Items::ItemList(list.clone()),
+        Source::Staged(upload) => pb::lift_items_request::Items::UploadId(upload.clone()),
     };
     let (order_id, context) = (named.order_id.clone(), client.context(&named.reason));
     let ask = |validate_only| pb::LiftItemsRequest {
@@ -357,7 +374,7 @@ async fn lift_items(named: Named, items: &std::path::Path, client: &Client, out:
         validate_only,
     };
     let mut orders = client.orders().await?;
-    let would = orders.lift_items(client.request(ask(true))).await?.into_inner();
+    let would = source.first(orders.lift_items(client.request(ask(true)))).await?.into_inner();
     let effect = effect_text(would.effect.as_ref(), "would be visible again");
     if !agreed(&format!("lift {} items of order {order_id}? {effect}", would.items_lifted), named.yes)? {
         return Ok(());

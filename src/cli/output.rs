@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::Format;
@@ -45,7 +45,14 @@ impl Output {
     pub(super) fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), CliError> {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(header.to_vec()).add_rows(rows);
+        // Some containers' terminals say that they are 0 columns wide.
+        if table.width() == Some(0) {
+            table.set_width(120);
+        }
+        if header.iter().any(|name| !name.is_empty()) {
+            table.set_header(header.to_vec());
+        }
+        table.add_rows(rows);
         self.line(table)
     }
 }
@@ -58,9 +65,11 @@ pub(super) fn say(message: impl std::fmt::Display) {
 /// A bar on standard error, where it is a terminal.
 pub(super) fn progress(total: u64, what: &'static str) -> ProgressBar {
     let bar = if io::stderr().is_terminal() { ProgressBar::new(total) } else { ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {rate} {eta}");
     if let Ok(style) = style {
-        bar.set_style(style);
+        bar.set_style(style.with_key("rate", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            let _ = write!(text, "{:.0}/s", state.per_sec());
+        }));
     }
     bar.set_message(what);
     bar

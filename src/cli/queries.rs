@@ -27,9 +27,9 @@ pub struct CheckArgs {
     /// A post id; may be repeated
     #[arg(long = "post", value_name = "ID")]
     posts: Vec<PostId>,
-    /// Account ids from a CSV file with the column `account_id` first
-    #[arg(long, value_name = "LIST.csv")]
-    file: Option<PathBuf>,
+    /// Ids from a CSV file whose first column is `account_id` or `post_id`, accounts if it has no header; may be repeated
+    #[arg(long = "file", value_name = "LIST.csv")]
+    files: Vec<PathBuf>,
     /// Print only how many are withheld
     #[arg(long)]
     summary: bool,
@@ -90,10 +90,12 @@ struct Verdict {
 
 pub(super) async fn check(args: CheckArgs, client: &Client, out: &mut Output) -> Result<(), CliError> {
     let mut accounts: Vec<u64> = args.accounts.iter().map(|id| id.get()).collect();
-    if let Some(file) = &args.file {
-        accounts.extend(item_list::accounts(file)?.into_iter().map(|(_, id, _)| id));
+    let mut posts: Vec<u64> = args.posts.iter().map(|id| id.get()).collect();
+    for file in &args.files {
+        let list = item_list::ids(file, &["account_id", "post_id"])?;
+        let subjects = if list.header == Some("post_id") { &mut posts } else { &mut accounts };
+        subjects.extend(list.rows.into_iter().map(|(_, id, _)| id));
     }
-    let posts: Vec<u64> = args.posts.iter().map(|id| id.get()).collect();
     named(accounts.is_empty() && posts.is_empty())?;
     let mut visibility = client.visibility().await?;
     // An empty batch tells the limit and the revision; the parts after it are asked to be at least as new.

@@ -12,10 +12,13 @@
 
 mod countries;
 mod crash;
+mod demo;
 mod desk;
 mod harness;
 mod large;
 mod orders;
+mod pages;
+mod python;
 mod refusals;
 mod scenario;
 mod service;
