@@ -12,6 +12,7 @@ mod orders;
 mod output;
 mod protect;
 mod queries;
+mod show;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -62,7 +62,7 @@ pub(super) fn read(path: &Path) -> Result<pb::OrderSpec, CliError> {
 /// A word as an enum's number, by the names of the public API.
 fn number<E: TryFrom<i32>>(field: &str, word: &str, name: fn(&E) -> &'static str, prefix: &str) -> Result<i32, String> {
     let known: Vec<(i32, String)> =
-        (1..16).filter_map(|n| E::try_from(n).ok().map(|e| (n, super::output::word(name(&e), prefix)))).collect();
+        (1..16).filter_map(|n| E::try_from(n).ok().map(|e| (n, super::show::word(name(&e), prefix)))).collect();
     known.iter().find(|(_, known)| known == word).map(|(n, _)| *n).ok_or_else(|| {
         let words: Vec<&str> = known.iter().map(|(_, word)| word.as_str()).collect();
         format!("{field} = `{word}` is not one of {}", words.join(", "))

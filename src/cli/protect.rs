@@ -8,7 +8,8 @@ use serde_json::json;
 use super::client::Client;
 use super::error::CliError;
 use super::item_list;
-use super::output::{Output, category, progress, say, time};
+use super::output::{Output, counted, progress, say};
+use super::show::{category, seconds, time};
 use crate::domain::protection::Category;
 use crate::pb::v1 as pb;
 
@@ -135,8 +136,8 @@ async fn list(wanted: Option<Category>, client: &Client, out: &mut Output) -> Re
         return out.json(&json!({"accounts": accounts.iter().map(row).collect::<Vec<_>>()}));
     }
     let row = |a: &pb::ProtectedAccount| {
-        vec![a.account_id.to_string(), category(a.category).replace('_', " "), time(a.since.as_ref())]
+        vec![a.account_id.to_string(), category(a.category).replace('_', " "), seconds(a.since.as_ref())]
     };
     out.table(&["account", "category", "since"], accounts.iter().map(row).collect())?;
-    out.line(format!("{} accounts", accounts.len()))
+    out.line(counted(accounts.len() as u64, "account"))
 }

@@ -10,8 +10,9 @@ use tonic::Code;
 use super::client::Client;
 use super::error::CliError;
 use super::item_list;
-use super::output::{
-    Output, basis, disposition, freshness_json, freshness_line, item_json, order_json, say, state, subject_text, time,
+use super::output::{Output, say};
+use super::show::{
+    basis, disposition, freshness_json, freshness_line, item_json, order_json, seconds, state, subject_text, time,
 };
 use crate::domain::ids::{AccountId, PostId};
 use crate::pb::v1 as pb;
@@ -232,8 +233,8 @@ pub(super) async fn explain(args: ExplainArgs, client: &Client, out: &mut Output
     }
     let row = |t: &pb::OrderTouch| {
         let (order, item) = (t.order.clone().unwrap_or_default(), t.item.clone().unwrap_or_default());
-        let ends = |i: &pb::Interval| i.until.as_ref().map_or("now on".to_owned(), |until| time(Some(until)));
-        let intervals = t.intervals.iter().map(|i| format!("{} – {}", time(i.from.as_ref()), ends(i)));
+        let ends = |i: &pb::Interval| i.until.as_ref().map_or("now on".to_owned(), |until| seconds(Some(until)));
+        let intervals = t.intervals.iter().map(|i| format!("{} – {}", seconds(i.from.as_ref()), ends(i)));
         vec![
             order.spec.unwrap_or_default().order_id,
             state(order.state).replace('_', " "),
@@ -246,7 +247,7 @@ pub(super) async fn explain(args: ExplainArgs, client: &Client, out: &mut Output
         let header = ["order", "state", "where", "item", "withheld by it"];
         out.table(&header, answer.orders.iter().map(row).collect())?;
     }
-    let (named, at) = (subject_text(answer.subject.as_ref()), time(answer.at.as_ref()));
+    let (named, at) = (subject_text(answer.subject.as_ref()), seconds(answer.at.as_ref()));
     if answer.orders.is_empty() {
         out.line(format!("no order ever named {named}"))?;
     }

@@ -1,0 +1,100 @@
+//! Preview and apply: what would happen is shown before it does.
+
+use serde_json::json;
+
+use super::upload::{Source, source};
+use super::{Files, agreed};
+use crate::cli::client::Client;
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::cli::show::{effect_json, effect_text, item_json, order_json, state};
+use crate::cli::{item_list, order_file};
+use crate::pb::v1 as pb;
+
+async fn look(spec: &pb::OrderSpec, source: &Source, client: &Client) -> Result<pb::PreviewOrderResponse, CliError> {
+    use pb::preview_order_request::Items;
+    let items = match source {
+        Source::Inline(list) => Items::ItemList(list.clone()),
+        Source::Staged(upload) => Items::UploadId(upload.clone()),
+    };
+    let request = pb::PreviewOrderRequest { order: Some(spec.clone()), items: Some(items) };
+    let mut orders = client.orders().await?;
+    Ok(source.first(orders.preview_order(client.request(request))).await?.into_inner())
+}
+
+fn show_preview(preview: &pb::PreviewOrderResponse, out: &mut Output) -> Result<(), CliError> {
+    out.line("This is a preview: nothing has been changed.")?;
+    if let Some(order) = &preview.order {
+        out.order(&pb::Order { state: 0, ..order.clone() })?;
+    }
+    if !preview.exceptions.is_empty() {
+        let shown = preview.exceptions.get(..20).unwrap_or(&preview.exceptions);
+        out.items(shown)?;
+        let more = preview.exceptions.len().saturating_sub(shown.len());
+        if more > 0 {
+            out.line(format!("and {more} or more others; after applying, `withheld order items` lists them all"))?;
+        }
+    }
+    for warning in &preview.warnings {
+        out.line(format!("warning: {warning}"))?;
+    }
+    out.line(effect_text(preview.effect.as_ref(), "would go dark"))
+}
+
+pub(super) async fn preview(files: &Files, client: &Client, out: &mut Output) -> Result<(), CliError> {
+    let spec = order_file::read(&files.file)?;
+    let source = source(item_list::read(&files.items)?, client).await?;
+    let preview = look(&spec, &source, client).await?;
+    if !out.is_json() {
+        return show_preview(&preview, out);
+    }
+    let digest: String = preview.digest.iter().map(|b| format!("{b:02x}")).collect();
+    out.json(&json!({
+        "order": preview.order.as_ref().map(order_json), "effect": effect_json(preview.effect.as_ref()),
+        "exceptions": preview.exceptions.iter().map(item_json).collect::<Vec<_>>(), "warnings": preview.warnings,
+        "digest": digest, "revision": preview.revision.to_string(),
+    }))
+}
+
+pub(super) async fn apply(
+    files: &Files,
+    reason: &str,
+    yes: bool,
+    client: &Client,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let spec = order_file::read(&files.file)?;
+    let source = source(item_list::read(&files.items)?, client).await?;
+    let preview_digest = match look(&spec, &source, client).await {
+        Ok(preview) => {
+            if !out.is_json() {
+                show_preview(&preview, out)?;
+            }
+            if !agreed("put this order into force?", yes)? {
+                return Ok(());
+            }
+            preview.digest
+        }
+        // Applied before: applying it again tells whether it is the same, and changes nothing.
+        Err(CliError::Runtime { reason, .. }) if reason == "ORDER_ID_TAKEN" => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let items = match source {
+        Source::Inline(list) => pb::apply_order_request::Items::ItemList(list),
+        Source::Staged(upload) => pb::apply_order_request::Items::UploadId(upload),
+    };
+    let context = client.context(reason);
+    let message = pb::ApplyOrderRequest { order: Some(spec), items: Some(items), context, preview_digest };
+    let mut orders = client.orders().await?;
+    let done = client.command(message, async |r| orders.apply_order(r).await).await?;
+    let order = done.order.unwrap_or_default();
+    if out.is_json() {
+        return out.json(&json!({"order": order_json(&order), "revision": done.revision.to_string(),
+            "already_applied": done.already_applied}));
+    }
+    let id = order.spec.clone().unwrap_or_default().order_id;
+    if done.already_applied {
+        return out.line(format!("order {id} was applied before, at revision {}; nothing was changed", done.revision));
+    }
+    out.line(format!("order {id} is {} at revision {}", state(order.state).replace('_', " "), done.revision))
+}
