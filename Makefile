@@ -1,4 +1,4 @@
-.PHONY: run test verify demo
+.PHONY: run test verify demo bench
 
 # Build the release and serve on loopback with the SQLite journal under withheld-data/.
 run:
@@ -28,3 +28,7 @@ verify:
 # Play the events of February 2021 against a running service.
 demo:
 	scripts/demo
+
+# Measure the figures of the README on this machine. Takes some minutes.
+bench:
+	cargo bench --locked --bench figures
