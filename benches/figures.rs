@@ -20,9 +20,9 @@ use withheld::domain::digest::Digest;
 use withheld::domain::event::{Attribution, Entry, Event, OrderChange};
 use withheld::domain::ids::RequestId;
 use withheld::domain::item::{Disposition, ItemChunk};
-use withheld::domain::order::{Correspondence, CorrespondenceKind};
 use withheld::domain::plan::{ItemSource, OrderRequest, apply};
 use withheld::domain::rules::Rules;
+use withheld::domain::spec::{Correspondence, CorrespondenceKind};
 use withheld::domain::state::State;
 use withheld::journal::sqlite::SqliteJournal;
 use withheld::journal::{Journal as _, Position};
@@ -74,7 +74,7 @@ fn mk_entries(group: u64, rules: &Rules) -> Vec<Entry> {
     let order_id = format!("order-{group}");
     let request = OrderRequest {
         order_id: order_id.parse().unwrap(),
-        instrument: withheld::domain::order::Instrument::CourtOrder,
+        instrument: withheld::domain::spec::Instrument::CourtOrder,
         issuing_authority: "A court".to_owned(),
         legal_basis: vec!["An act, s. 1".to_owned()],
         external_ref: String::new(),

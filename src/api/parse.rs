@@ -14,9 +14,9 @@ use crate::domain::event::Attribution;
 use crate::domain::ids::{AccountId, OrderId, PostId, RequestId, Revision, Subject};
 use crate::domain::item::ItemChunk;
 use crate::domain::locator::Links;
-use crate::domain::order::{Basis, Correspondence, CorrespondenceKind, Instrument};
 use crate::domain::plan::{ItemSource, OrderRequest};
 use crate::domain::regime::Confidentiality;
+use crate::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument};
 use crate::domain::territory::TerritorySpec;
 use crate::pb::v1 as pb;
 

@@ -13,11 +13,12 @@ use super::event::{Attribution, Event, OrderChange};
 use super::ids::{AccountId, OrderId, Revision, UploadId};
 use super::item::ItemChunk;
 use super::lift;
-use super::order::{Correspondence, Order, OrderState};
+use super::order::{Order, OrderState};
 use super::plan::{self, ItemSource, OrderRequest};
 use super::protection::Category;
 use super::rejection::Rejection;
 use super::rules::Rules;
+use super::spec::Correspondence;
 use super::state::State;
 
 /// What somebody asks the desk to do.

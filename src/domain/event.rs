@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::digest::Digest;
 use super::ids::{AccountId, OrderId, RequestId, Revision, UploadId};
 use super::item::{Disposition, ItemChunk};
-use super::order::{Correspondence, OrderSpec};
 use super::protection::Category;
+use super::spec::{Correspondence, OrderSpec};
 
 /// Who did something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,5 +19,6 @@ pub mod protection;
 pub mod regime;
 pub mod rejection;
 pub mod rules;
+pub mod spec;
 pub mod state;
 pub mod territory;

@@ -11,10 +11,10 @@ use super::event::OrderApplied;
 use super::ids::{OrderId, Subject, UploadId};
 use super::item::{Disposition, Item, ItemChunk, Items};
 use super::locator::Resolution;
-use super::order::{Basis, Instrument, OrderSpec};
 use super::regime::Confidentiality;
 use super::rejection::Rejection;
 use super::rules::Rules;
+use super::spec::{Basis, Instrument, OrderSpec};
 use super::state::State;
 use super::territory::TerritorySpec;
 

@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use crate::domain::country::{CountrySet, UnknownViewerPolicy, Viewer};
 use crate::domain::holdings::{Holdings, SetNo};
 use crate::domain::ids::{Revision, Subject};
-use crate::domain::order::{Basis, Order, OrderNo, OrderState};
+use crate::domain::order::{Order, OrderNo, OrderState};
 use crate::domain::regime::Confidentiality;
+use crate::domain::spec::Basis;
 use crate::domain::state::{State, Touched};
 use crate::subject_map::SubjectMap;
 

@@ -12,9 +12,9 @@ use crate::domain::event::{Attribution, Entry, Event, OrderApplied, OrderChange}
 use crate::domain::ids::{AccountId, PostId, Subject};
 use crate::domain::item::{Disposition, Item, ItemChunk};
 use crate::domain::locator::{Cause, Resolution, Unsupported};
-use crate::domain::order::{Basis, Correspondence, CorrespondenceKind, Instrument, OrderSpec};
 use crate::domain::protection::Category;
 use crate::domain::regime::Confidentiality;
+use crate::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, OrderSpec};
 use crate::domain::territory::Territory;
 
 /// Stored bytes that are no entry of this format.

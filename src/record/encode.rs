@@ -8,8 +8,8 @@ use crate::domain::event::{Attribution, Entry, Event, OrderApplied, OrderChange}
 use crate::domain::ids::{OrderId, Subject};
 use crate::domain::item::{Disposition, Item, Items};
 use crate::domain::locator::{Cause, Resolution, Unsupported};
-use crate::domain::order::OrderSpec;
 use crate::domain::protection::Category;
+use crate::domain::spec::OrderSpec;
 use crate::domain::territory::Territory;
 
 /// The bytes of an entry, as the journal keeps them.

@@ -1,5 +1,8 @@
 //! OrderService: what operators do with orders.
 
+mod lists;
+mod preview;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,25 +10,19 @@ use jiff::Timestamp;
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::page::{self, Cursor};
-use super::parse::{self, MAX_ITEMS};
+use super::parse;
 use super::status::{BadFields, ServiceError};
 use super::{Context, compute, render};
 use crate::clock::new_id;
 use crate::desk::Done;
-use crate::domain::country::CountrySet;
 use crate::domain::decide::{Command, Decision, decide};
-use crate::domain::event::{Attribution, Recorded};
+use crate::domain::event::Attribution;
 use crate::domain::ids::{OrderId, Revision, UploadId};
-use crate::domain::item::{Disposition, ItemChunk};
-use crate::domain::order::{Order, OrderNo, OrderState};
-use crate::domain::plan;
+use crate::domain::item::ItemChunk;
+use crate::domain::order::Order;
 use crate::pb::v1 as pb;
 use crate::pb::v1::order_service_server::OrderService;
 use crate::replica::Published;
-
-/// Exceptions shown in a preview.
-const SHOWN: usize = 100;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -54,17 +51,13 @@ impl Orders {
         published.now(self.context.replica.clock())
     }
 
-    fn find(published: &Published, id: &OrderId) -> Result<Arc<Order>, ServiceError> {
-        published.state.order(id).cloned().ok_or_else(|| ServiceError::OrderNotFound(id.clone()))
-    }
-
     async fn submit(&self, command: Command, by: Attribution) -> Result<Done, ServiceError> {
         Ok(self.context.desk.submit(command, by).await?)
     }
 
     fn rendered(&self, id: &OrderId) -> Result<pb::Order, ServiceError> {
         let published = self.context.replica.current();
-        Ok(render::order(&*Self::find(&published, id)?, self.now(&published)))
+        Ok(render::order(find(&published, id)?, self.now(&published)))
     }
 
     /// Carries a change of an order out, or only says what it would change.
@@ -108,57 +101,16 @@ impl Orders {
     }
 }
 
+fn find<'a>(published: &'a Published, id: &OrderId) -> Result<&'a Order, ServiceError> {
+    published.state.order(id).map(|order| &**order).ok_or_else(|| ServiceError::OrderNotFound(id.clone()))
+}
+
 fn listed(items: Option<pb::apply_order_request::Items>) -> Option<Result<pb::ItemList, String>> {
     use pb::apply_order_request::Items;
     items.map(|items| match items {
         Items::ItemList(list) => Ok(list),
         Items::UploadId(upload) => Err(upload),
     })
-}
-
-/// The first items on which nothing is done, or that are declined.
-fn exceptions(plan: &plan::Plan) -> Vec<pb::ItemOutcome> {
-    let all = (0_u32..).zip(plan.items.iter()).zip(plan.event.dispositions.iter());
-    let exceptional = all.filter(|(_, disposition)| !disposition.takes_effect());
-    exceptional.take(SHOWN).map(|((at, item), done)| render::item(at, item, *done, None, false)).collect()
-}
-
-/// What is worth a second look.
-fn warnings(plan: &plan::Plan, now: Timestamp) -> Vec<String> {
-    let spec = &plan.event.spec;
-    let count = |wanted: fn(Disposition) -> bool| plan.event.dispositions.iter().filter(|d| wanted(**d)).count();
-    let mut warnings = Vec::new();
-    let unresolved = count(|d| matches!(d, Disposition::Unresolved | Disposition::Unsupported));
-    if unresolved > 0 {
-        warnings.push(format!("{unresolved} of {} items get no action: they do not resolve", plan.items.len()));
-    }
-    let declined = count(|d| matches!(d, Disposition::DeclinedProtected(_)));
-    if declined > 0 {
-        warnings.push(format!("{declined} items name protected accounts and are declined"));
-    }
-    if count(Disposition::takes_effect) == 0 {
-        warnings.push("nothing would be withheld".to_owned());
-    }
-    if spec.specified_items.is_none() {
-        warnings.push("specified_items is not stated, so the list is not checked against the letter".to_owned());
-    }
-    if spec.comply_by.is_some_and(|due| due < now) {
-        warnings.push("comply_by has passed already".to_owned());
-    }
-    if spec.territory.countries().is_everywhere() {
-        warnings.push("the order holds worldwide".to_owned());
-    }
-    if let Some(from) = spec.effective_from.filter(|from| *from > now) {
-        warnings.push(format!("nothing changes before {from}, when the order starts by itself"));
-    }
-    warnings
-}
-
-/// The order as it would be recorded.
-fn planned(plan: &plan::Plan, by: Attribution, now: Timestamp) -> pb::Order {
-    let applied = Recorded { revision: Revision::START, at: now, by };
-    let order = Order::new(OrderNo(u32::MAX), applied, Arc::clone(&plan.event), plan.items.clone());
-    pb::Order { applied_at: None, effect_given_at: None, ..render::order(&order, now) }
 }
 
 #[tonic::async_trait]
@@ -183,23 +135,8 @@ impl OrderService for Orders {
             return Err(ServiceError::Internal("a parsed order is incomplete".to_owned()).into());
         };
         let (rules, now) = (Arc::clone(&self.context.rules), self.now(&published));
-        let answer = compute(move || {
-            let state = &published.state;
-            if let Some(applied) = state.order(&order.order_id) {
-                let (order, revision) = (applied.id().clone(), applied.applied().revision);
-                return Err(crate::domain::rejection::Rejection::OrderIdTaken { order, revision });
-            }
-            let plan = plan::apply(state, &rules, &order, &source, now)?;
-            Ok(pb::PreviewOrderResponse {
-                order: Some(planned(&plan, by, now)),
-                effect: Some(render::effect(&plan.effect)),
-                exceptions: exceptions(&plan),
-                warnings: warnings(&plan, now),
-                digest: plan.digest.as_bytes().to_vec(),
-                revision: state.revision().get(),
-            })
-        });
-        Ok(Response::new(answer.await?.map_err(ServiceError::from)?))
+        let answer = compute(move || preview::preview(&published.state, &rules, &order, &source, by, now)).await?;
+        Ok(Response::new(answer.map_err(ServiceError::from)?))
     }
 
     async fn upload_items(
@@ -363,9 +300,9 @@ impl OrderService for Orders {
         let id = parse::order_id(&mut bad, "order_id", &request.get_ref().order_id);
         bad.none()?;
         let Some(id) = id else { return Err(ServiceError::Internal("no order id".to_owned()).into()) };
-        let order = Self::find(&published, &id)?;
+        let order = find(&published, &id)?;
         Ok(Response::new(pb::GetOrderResponse {
-            order: Some(render::order_with_history(&order, self.now(&published))),
+            order: Some(render::order_with_history(order, self.now(&published))),
             freshness: Some(render::freshness(published.index.revision(), self.context.replica.freshness())),
         }))
     }
@@ -377,7 +314,7 @@ impl OrderService for Orders {
         let published = self.context.published(&request, request.get_ref().consistency).await?;
         let (now, freshness) = (self.now(&published), self.context.replica.freshness());
         let request = request.into_inner();
-        compute(move || list_orders(&published, request, now, freshness))
+        compute(move || lists::orders(&published, request, now, freshness))
             .await?
             .map(Response::new)
             .map_err(Status::from)
@@ -390,38 +327,10 @@ impl OrderService for Orders {
         let published = self.context.published(&request, request.get_ref().consistency).await?;
         let (now, freshness) = (self.now(&published), self.context.replica.freshness());
         let request = request.into_inner();
-        let mut bad = BadFields::default();
-        let id = parse::order_id(&mut bad, "order_id", &request.order_id);
-        bad.none()?;
-        let Some(id) = id else { return Err(ServiceError::Internal("no order id".to_owned()).into()) };
-        let order = Self::find(&published, &id)?;
-        let filters = prost::Message::encode_to_vec(&pb::ListOrderItemsRequest {
-            page_size: 0,
-            page_token: String::new(),
-            consistency: None,
-            ..request.clone()
-        });
-        let after = page::cursor(&request.page_token, &filters)?.map_or(0, |Cursor(_, position)| position);
-        let size = page::size(request.page_size, MAX_ITEMS);
-        let answer = compute(move || {
-            let all = (0_u32..).zip(order.items().iter()).zip(order.dispositions());
-            let rest = all.skip(usize::try_from(after).unwrap_or(usize::MAX));
-            let rendered = rest.map(|((at, item), done)| {
-                let lifted = if done.takes_effect() { render::lifted_at(&order, at) } else { None };
-                let also = render::also_removed(&published.state, &order, item.resolution, now);
-                render::item(at, item, *done, lifted, also)
-            });
-            let wanted =
-                rendered.filter(|i| request.dispositions.is_empty() || request.dispositions.contains(&i.disposition));
-            let mut items: Vec<_> = wanted.take(size.saturating_add(1)).collect();
-            let next = page::cut(&mut items, size).map(|last| Cursor(0, last.item_number.into()));
-            pb::ListOrderItemsResponse {
-                next_page_token: next.map(|at| page::token(at, &filters)).unwrap_or_default(),
-                items,
-                freshness: Some(render::freshness(published.index.revision(), freshness)),
-            }
-        });
-        Ok(Response::new(answer.await?))
+        compute(move || lists::items(&published, request, now, freshness))
+            .await?
+            .map(Response::new)
+            .map_err(Status::from)
     }
 
     async fn explain_account(
@@ -436,58 +345,4 @@ impl OrderService for Orders {
             .map(Response::new)
             .map_err(Status::from)
     }
-}
-
-fn list_orders(
-    published: &Published,
-    request: pb::ListOrdersRequest,
-    now: Timestamp,
-    freshness: crate::replica::Freshness,
-) -> Result<pb::ListOrdersResponse, ServiceError> {
-    let filters = prost::Message::encode_to_vec(&pb::ListOrdersRequest {
-        page_size: 0,
-        page_token: String::new(),
-        consistency: None,
-        ..request.clone()
-    });
-    let mut bad = BadFields::default();
-    let country = parse::country(&mut bad, "country_code", &request.country_code);
-    let due = parse::time(&mut bad, "review_due_before", request.review_due_before);
-    let sort = pb::OrderSort::try_from(request.sort).map_err(|_| format!("`{}` is no order", request.sort));
-    let sort = bad.take("sort", sort);
-    bad.none()?;
-    let authority = request.issuing_authority.to_lowercase();
-    let fits = |order: &Order| {
-        let (spec, state) = (order.spec(), order.state(now));
-        let ended = matches!(state, OrderState::Lifted | OrderState::Expired);
-        let holds: CountrySet = spec.territory.countries();
-        (request.states.is_empty() || request.states.contains(&render::state_number(state)))
-            && country.is_none_or(|country| holds.contains(country))
-            && (request.instrument == 0 || u32::try_from(request.instrument) == Ok(spec.instrument.number()))
-            && (authority.is_empty() || spec.issuing_authority.to_lowercase().contains(&authority))
-            && (request.regime.is_empty() || spec.regime.as_deref() == Some(&request.regime))
-            && due.is_none_or(|due| !ended && spec.review_due_at.is_some_and(|at| at < due))
-    };
-    let key = |order: &Order| {
-        let revision = order.applied().revision.get();
-        let number = i64::try_from(revision).unwrap_or(i64::MAX);
-        match sort.unwrap_or(pb::OrderSort::NewestFirst) {
-            pb::OrderSort::Unspecified | pb::OrderSort::NewestFirst => Some(Cursor(number.saturating_neg(), revision)),
-            pb::OrderSort::OldestFirst => Some(Cursor(number, revision)),
-            pb::OrderSort::ReviewDueFirst => order.spec().review_due_at.map(|at| Cursor(at.as_microsecond(), revision)),
-            pb::OrderSort::ExpiresFirst => order.spec().expires_at.map(|at| Cursor(at.as_microsecond(), revision)),
-        }
-    };
-    let after = page::cursor(&request.page_token, &filters)?;
-    let size = page::size(request.page_size, 1_000);
-    let orders = published.state.orders().iter().filter(|order| fits(order));
-    let mut found: Vec<_> = orders.filter_map(|order| key(order).map(|key| (key, order))).collect();
-    found.retain(|(key, _)| after.is_none_or(|after| *key > after));
-    found.sort_unstable_by_key(|(key, _)| *key);
-    let next = page::cut(&mut found, size).map(|(key, _)| page::token(*key, &filters));
-    Ok(pb::ListOrdersResponse {
-        orders: found.into_iter().map(|(_, order)| render::order(order, now)).collect(),
-        next_page_token: next.unwrap_or_default(),
-        freshness: Some(render::freshness(published.index.revision(), freshness)),
-    })
 }

@@ -1,0 +1,99 @@
+//! Orders and their items by filter, page by page.
+
+use jiff::Timestamp;
+use prost::Message as _;
+
+use crate::api::page::{self, Cursor};
+use crate::api::parse::{self, MAX_ITEMS};
+use crate::api::render;
+use crate::api::status::{BadFields, ServiceError};
+use crate::domain::country::CountrySet;
+use crate::domain::order::{Order, OrderState};
+use crate::pb::v1 as pb;
+use crate::replica::{Freshness, Published};
+
+/// Answers ListOrders from one state.
+pub(super) fn orders(
+    published: &Published,
+    request: pb::ListOrdersRequest,
+    now: Timestamp,
+    freshness: Freshness,
+) -> Result<pb::ListOrdersResponse, ServiceError> {
+    let filters =
+        pb::ListOrdersRequest { page_size: 0, page_token: String::new(), consistency: None, ..request.clone() }
+            .encode_to_vec();
+    let mut bad = BadFields::default();
+    let country = parse::country(&mut bad, "country_code", &request.country_code);
+    let due = parse::time(&mut bad, "review_due_before", request.review_due_before);
+    let sort = pb::OrderSort::try_from(request.sort).map_err(|_| format!("`{}` is no order", request.sort));
+    let sort = bad.take("sort", sort);
+    bad.none()?;
+    let authority = request.issuing_authority.to_lowercase();
+    let fits = |order: &Order| {
+        let (spec, state) = (order.spec(), order.state(now));
+        let ended = matches!(state, OrderState::Lifted | OrderState::Expired);
+        let holds: CountrySet = spec.territory.countries();
+        (request.states.is_empty() || request.states.contains(&render::state_number(state)))
+            && country.is_none_or(|country| holds.contains(country))
+            && (request.instrument == 0 || u32::try_from(request.instrument) == Ok(spec.instrument.number()))
+            && (authority.is_empty() || spec.issuing_authority.to_lowercase().contains(&authority))
+            && (request.regime.is_empty() || spec.regime.as_deref() == Some(&request.regime))
+            && due.is_none_or(|due| !ended && spec.review_due_at.is_some_and(|at| at < due))
+    };
+    let key = |order: &Order| {
+        let revision = order.applied().revision.get();
+        let number = i64::try_from(revision).unwrap_or(i64::MAX);
+        match sort.unwrap_or(pb::OrderSort::NewestFirst) {
+            pb::OrderSort::Unspecified | pb::OrderSort::NewestFirst => Some(Cursor(number.saturating_neg(), revision)),
+            pb::OrderSort::OldestFirst => Some(Cursor(number, revision)),
+            pb::OrderSort::ReviewDueFirst => order.spec().review_due_at.map(|at| Cursor(at.as_microsecond(), revision)),
+            pb::OrderSort::ExpiresFirst => order.spec().expires_at.map(|at| Cursor(at.as_microsecond(), revision)),
+        }
+    };
+    let after = page::cursor(&request.page_token, &filters)?;
+    let size = page::size(request.page_size, 1_000);
+    let orders = published.state.orders().iter().filter(|order| fits(order));
+    let mut found: Vec<_> = orders.filter_map(|order| key(order).map(|key| (key, order))).collect();
+    found.retain(|(key, _)| after.is_none_or(|after| *key > after));
+    found.sort_unstable_by_key(|(key, _)| *key);
+    let next = page::cut(&mut found, size).map(|(key, _)| page::token(*key, &filters));
+    Ok(pb::ListOrdersResponse {
+        orders: found.into_iter().map(|(_, order)| render::order(order, now)).collect(),
+        next_page_token: next.unwrap_or_default(),
+        freshness: Some(render::freshness(published.index.revision(), freshness)),
+    })
+}
+
+/// Answers ListOrderItems from one state.
+pub(super) fn items(
+    published: &Published,
+    request: pb::ListOrderItemsRequest,
+    now: Timestamp,
+    freshness: Freshness,
+) -> Result<pb::ListOrderItemsResponse, ServiceError> {
+    let mut bad = BadFields::default();
+    let id = parse::order_id(&mut bad, "order_id", &request.order_id);
+    bad.none()?;
+    let Some(id) = id else { return Err(ServiceError::Internal("no order id".to_owned())) };
+    let order = super::find(published, &id)?;
+    let filters =
+        pb::ListOrderItemsRequest { page_size: 0, page_token: String::new(), consistency: None, ..request.clone() }
+            .encode_to_vec();
+    let after = page::cursor(&request.page_token, &filters)?.map_or(0, |Cursor(_, position)| position);
+    let size = page::size(request.page_size, MAX_ITEMS);
+    let all = (0_u32..).zip(order.items().iter()).zip(order.dispositions());
+    let rest = all.skip(usize::try_from(after).unwrap_or(usize::MAX));
+    let rendered = rest.map(|((at, item), done)| {
+        let lifted = if done.takes_effect() { render::lifted_at(order, at) } else { None };
+        let also = render::also_removed(&published.state, order, item.resolution, now);
+        render::item(at, item, *done, lifted, also)
+    });
+    let wanted = rendered.filter(|i| request.dispositions.is_empty() || request.dispositions.contains(&i.disposition));
+    let mut items: Vec<_> = wanted.take(size.saturating_add(1)).collect();
+    let next = page::cut(&mut items, size).map(|last| Cursor(0, last.item_number.into()));
+    Ok(pb::ListOrderItemsResponse {
+        next_page_token: next.map(|at| page::token(at, &filters)).unwrap_or_default(),
+        items,
+        freshness: Some(render::freshness(published.index.revision(), freshness)),
+    })
+}
