@@ -43,7 +43,14 @@ impl Service {
 
     /// Starts one and waits until it listens.
     pub fn spawn(journal: &Path, flags: &[&str]) -> Self {
-        let mut child = serve(journal).args(flags).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = serve(journal);
+        command.args(flags);
+        Self::of(command)
+    }
+
+    /// The service that a command runs, once it listens.
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         loop {

@@ -16,6 +16,7 @@ mod crash;
 mod demo;
 mod desk;
 mod harness;
+mod journal;
 mod large;
 mod orders;
 mod pages;

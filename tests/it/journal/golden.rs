@@ -1,0 +1,243 @@
+//! The stored bytes, pinned: whatever changes here would make journals unreadable that are kept for years.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use withheld::domain::digest::Digest;
+use withheld::domain::event::{Attribution, Entry, Event, OrderApplied, OrderChange};
+use withheld::domain::ids::AccountId;
+use withheld::domain::item::{Disposition, ItemChunk};
+use withheld::domain::locator::Links;
+use withheld::domain::protection::Category;
+use withheld::domain::regime::Confidentiality;
+use withheld::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, OrderSpec};
+use withheld::domain::territory::{Groups, Territory, TerritorySpec};
+use withheld::journal::{Hash, Position};
+use withheld::record::{decode, encode};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/journal/golden.txt");
+
+fn at(time: &str) -> jiff::Timestamp {
+    time.parse().unwrap()
+}
+
+fn mk_items() -> Arc<ItemChunk> {
+    let (links, mut items) = (Links::builtin(), ItemChunk::default());
+    for (line, kind, locator, decline) in [
+        (2, "account_id", "18446744073709551615", None),
+        (3, "post_id", " 7 ", Some("satire")),
+        (4, "url", "https://twitter.com/x/status/1189184660199785015", None),
+        (5, "url", "https://example.org/x", None),
+        (6, "url", "https://twitter.com/x", None),
+        (7, "url", "twitter", None),
+        (8, "account_id", "1.0226E+18", None),
+        (9, "account_id", "0", None),
+        (10, "account_id", "18446744073709551616", None),
+        (11, "account_id", "seven", None),
+        (12, "account_id", "", None),
+        (13, "handle", "@किसान", None),
+        (14, "hashtag", "#tag", None),
+        (15, "street", "1 Main St", None),
+    ] {
+        items.receive(line, kind, locator, decline, &links);
+    }
+    Arc::new(items)
+}
+
+fn mk_spec() -> OrderSpec {
+    OrderSpec {
+        order_id: "in-2021-01-31-emergency".parse().unwrap(),
+        instrument: Instrument::EmergencyInterimOrder,
+        issuing_authority: "Ministry of Electronics and Information Technology".to_owned(),
+        legal_basis: vec![
+            "Information Technology Act 2000, s. 69A".to_owned(),
+            "Blocking Rules 2009, rule 9".to_owned(),
+        ],
+        external_ref: "13(1)/2021".to_owned(),
+        regime: Some("in-69a-emergency".to_owned()),
+        territory: TerritorySpec::Group("EEA".to_owned()).expand(&Groups::builtin()).unwrap(),
+        confidentiality: Confidentiality::Sealed,
+        specified_items: Some(14),
+        basis: Basis::LegalDemand,
+        issued_at: Some(at("2021-01-31T14:00:00Z")),
+        received_at: at("2021-01-31T14:30:00.123456Z"),
+        comply_by: Some(at("2021-01-31T20:00:00Z")),
+        review_due_at: Some(at("2021-02-02T14:30:00Z")),
+        effective_from: Some(at("2021-02-01T08:00:00Z")),
+        expires_at: Some(at("2022-01-31T14:30:00Z")),
+        public_notice_url: Some("https://example.org/notice".into()),
+        confidential_reason: "as told on the telephone".to_owned(),
+        redress: "write to the committee".to_owned(),
+    }
+}
+
+/// One entry of each kind, with every field set that it has, and an order with none that it need not have.
+fn mk_entries() -> Vec<(&'static str, Entry)> {
+    use Disposition as Done;
+    let order = || "in-2021-01-31-emergency".parse().unwrap();
+    let account = |id: u64| AccountId::try_from(id).unwrap();
+    let change = |change| Event::OrderChanged { order: order(), change };
+    let dispositions: Vec<Disposition> = [
+        Done::Withheld,
+        Done::DeclinedByDesk,
+        Done::RemovedOwnRules,
+        Done::Duplicate,
+        Done::Unsupported,
+        Done::Unresolved,
+        Done::DeclinedProtected(Category::NewsMedia),
+        Done::DeclinedProtected(Category::Journalist),
+        Done::DeclinedProtected(Category::Activist),
+        Done::DeclinedProtected(Category::Politician),
+        Done::DeclinedProtected(Category::OwnAffairs),
+        Done::Unresolved,
+        Done::Unsupported,
+        Done::Unresolved,
+    ]
+    .to_vec();
+    let least = OrderSpec {
+        order_id: "least".parse().unwrap(),
+        instrument: Instrument::OwnRules,
+        external_ref: String::new(),
+        regime: None,
+        territory: Territory::Worldwide,
+        confidentiality: Confidentiality::Public,
+        specified_items: None,
+        basis: Basis::OwnRules,
+        issued_at: None,
+        comply_by: None,
+        review_due_at: None,
+        effective_from: None,
+        expires_at: None,
+        public_notice_url: None,
+        confidential_reason: String::new(),
+        redress: String::new(),
+        ..mk_spec()
+    };
+    let whole = OrderApplied {
+        spec: mk_spec(),
+        upload: Some("upload-1".parse().unwrap()),
+        items: mk_items(),
+        dispositions: dispositions.into(),
+        content: Digest::of(b"content"),
+    };
+    let least =
+        OrderApplied { spec: least, upload: None, items: Arc::default(), dispositions: [].into(), ..whole.clone() };
+    let letter = Correspondence {
+        kind: CorrespondenceKind::NonComplianceNotice,
+        at: at("2021-02-02T10:00:00Z"),
+        text: "penalties under s. 69A(3)".to_owned(),
+        external_ref: "13(2)/2021".to_owned(),
+    };
+    let events = vec![
+        ("items_staged", Event::ItemsStaged { upload: "upload-1".parse().unwrap(), items: mk_items() }),
+        ("uploads_discarded", Event::UploadsDiscarded(vec!["a".parse().unwrap(), "b".parse().unwrap()])),
+        ("order_applied", Event::OrderApplied(Arc::new(whole))),
+        ("order_applied_least", Event::OrderApplied(Arc::new(least))),
+        ("order_stayed", change(OrderChange::Stayed)),
+        ("order_resumed", change(OrderChange::Resumed)),
+        ("items_lifted", change(OrderChange::ItemsLifted([0, 2, 300].into()))),
+        ("correspondence_recorded", change(OrderChange::Correspondence(letter))),
+        ("order_lifted", change(OrderChange::Lifted)),
+        (
+            "accounts_protected",
+            Event::AccountsProtected(vec![
+                (account(7), Category::NewsMedia),
+                (account(u64::MAX), Category::OwnAffairs),
+            ]),
+        ),
+        ("accounts_unprotected", Event::AccountsUnprotected(vec![account(7), account(8)])),
+    ];
+    let entry = |(name, event): (&'static str, Event)| {
+        let by = Attribution {
+            actor: "desk@example.org".into(),
+            reason: "free speech and newsworthy".into(),
+            request_id: format!("request-{name}").parse().unwrap(),
+            request_digest: Digest::of(name.as_bytes()),
+        };
+        (name, Entry { at: at("2021-02-01T15:30:00.654321Z"), by, event })
+    };
+    events.into_iter().map(entry).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+fn golden() -> Vec<(String, Vec<u8>, String)> {
+    let text = std::fs::read_to_string(FILE).unwrap_or_default();
+    let line = |line: &str| {
+        let mut words = line.split(' ').map(str::to_owned);
+        (words.next().unwrap(), unhex(&words.next().unwrap()), words.next().unwrap())
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn every_kind_of_entry_is_stored_in_the_very_same_bytes() {
+    let mut at = Position::START;
+    let mut written = Vec::new();
+    for (name, entry) in mk_entries() {
+        let payload = encode(&entry);
+        at = at.after(&payload);
+        written.push((name.to_owned(), payload, at.hash.to_string()));
+    }
+    if written != golden() {
+        let lines: Vec<String> =
+            written.iter().map(|(name, payload, hash)| format!("{name} {} {hash}", hex(payload))).collect();
+        panic!("the stored bytes have changed; if that is meant, {FILE} is:\n{}", lines.join("\n"));
+    }
+    for ((_, payload, _), (name, entry)) in golden().iter().zip(mk_entries()) {
+        assert_eq!(decode(payload).unwrap(), entry, "{name}");
+    }
+}
+
+#[test]
+fn the_chain_is_as_documented_for_somebody_who_has_nothing_of_this_program() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/chain.py");
+    let output = Command::new("python3").arg(&script).arg(FILE).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "11 entries\n", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(golden().len(), 11);
+    // And it would notice.
+    let dir = tempfile::TempDir::new().unwrap();
+    let bent = dir.path().join("bent.txt");
+    std::fs::write(&bent, std::fs::read_to_string(FILE).unwrap().replacen("items_staged 0a", "items_staged 0b", 1))
+        .unwrap();
+    assert_ne!(std::fs::read(&bent).unwrap(), std::fs::read(FILE).unwrap());
+    assert!(!Command::new("python3").arg(&script).arg(&bent).status().unwrap().success());
+    assert_eq!(Hash::GENESIS.as_bytes(), &[0; 32]);
+}
+
+#[test]
+fn what_a_newer_program_wrote_is_an_error_and_never_dropped() {
+    for bytes in [
+        // No event at all, an event of a number that is not used yet, and no bytes.
+        unhex("0a0608808080d0061207736f6d656f6e65"),
+        [golden()[8].1.as_slice(), &unhex("fa0100")].concat()[..40].to_vec(),
+        vec![],
+    ] {
+        let error = decode(&bytes).unwrap_err().to_string();
+        assert!(error.contains("newer version") || error.contains("not a message"), "{error}");
+    }
+}
+
+proptest! {
+    /// Whatever a disk makes of an entry, reading it gives an entry or an error.
+    #[test]
+    fn damaged_entries_never_panic(which in 0_usize..11, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), keep in any::<prop::sample::Index>()) {
+        let mut payload = golden().swap_remove(which).1;
+        for (at, with) in flips {
+            let at = at.index(payload.len());
+            payload[at] ^= with;
+        }
+        payload.truncate(keep.index(payload.len()) + 1);
+        if let Ok(entry) = decode(&payload) {
+            prop_assert_eq!(decode(&encode(&entry)).unwrap(), entry);
+        }
+    }
+}
