@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let public = protox::compile(files.get(..5).unwrap_or_default(), ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("withheld.v1.bin"), prost::Message::encode_to_vec(&public))?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Maps in order, so that the same entry is the same bytes in every process.
+    tonic_prost_build::configure().btree_map(".withheld.journal.v1").compile_fds(descriptors)?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::digest::Digest;
 use super::event::{Entry, Event, OrderApplied, OrderChange, Recorded};
 use super::holdings::Holdings;
 use super::ids::{AccountId, OrderId, RequestId, Revision, Subject, UploadId};
-use super::item::{Items, subject_of};
+use super::item::{ItemChunk, Items, subject_of};
 use super::order::{Order, OrderNo};
 use super::protection::{Category, Protection};
 
@@ -46,8 +46,8 @@ pub struct Upload {
     pub started_at: Timestamp,
     /// Its lines so far.
     pub items: Items,
-    /// The entries that staged it.
-    pub entries: Vec<Recorded>,
+    /// What each entry staged.
+    pub entries: Vec<(Recorded, Arc<ItemChunk>)>,
 }
 
 /// What an entry touched, for the index.
@@ -177,7 +177,7 @@ impl State {
                     |upload| Upload::clone(upload),
                 );
                 staged.items.push(Arc::clone(items));
-                staged.entries.push(recorded);
+                staged.entries.push((recorded, Arc::clone(items)));
                 self.uploads.insert(upload.clone(), Arc::new(staged));
             }
             Event::UploadsDiscarded(uploads) => {

@@ -224,7 +224,7 @@ fn write_all(file: &mut impl Write, state: &State, hash: Hash) -> io::Result<()>
         put(file, Record::Order(snapshot_order(order)))?;
     }
     for (id, upload) in state.uploads() {
-        let entries = upload.items.chunks().zip(&upload.entries).map(|(chunk, recorded)| {
+        let entries = upload.entries.iter().map(|(recorded, chunk)| {
             let items = Some(encode::items(chunk.iter()));
             let staged = pb::ItemsStaged { upload_id: id.to_string(), items };
             snapshot_entry(recorded, pb::entry::Event::ItemsStaged(staged))

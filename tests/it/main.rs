@@ -20,6 +20,7 @@ mod journal;
 mod large;
 mod orders;
 mod pages;
+mod properties;
 mod python;
 mod refusals;
 mod scenario;
