@@ -25,6 +25,6 @@ verify:
 	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources
 	target/tools/cargo/bin/cargo-machete --skip-target-dir
 
-# Play the events of February 2021 against a running service.
+# Play the events of February 2021 against the service that runs, or one of its own.
 demo:
 	scripts/demo
