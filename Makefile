@@ -19,13 +19,13 @@ verify:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(tools)/buf format --diff --exit-code proto
 	$(tools)/buf lint proto
-	$(tools)/shellcheck .ci/run $(filter-out %.txt,$(wildcard scripts/*))
+	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env
 	$(tools)/ruff check --no-cache --quiet
 	$(tools)/ruff format --no-cache --quiet --diff
 	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources
 	target/tools/cargo/bin/cargo-machete --skip-target-dir
 
-# Play the events of February 2021 against a running service.
+# Play the events of February 2021 against the service that runs, or one of its own.
 demo:
 	scripts/demo
 
