@@ -7,6 +7,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::Global;
 use super::error::CliError;
+use super::output::waiting;
 use crate::clock::new_id;
 use crate::pb::v1 as pb;
 use pb::order_service_client::OrderServiceClient;
@@ -88,7 +89,7 @@ impl Client {
     ) -> Result<R, CliError> {
         let mut attempt = 1;
         loop {
-            match send(self.request(message.clone())).await {
+            match waiting("waiting for the service", send(self.request(message.clone()))).await {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) if status.code() == Code::Unavailable && attempt < ATTEMPTS => {
                     tokio::time::sleep(Duration::from_millis(200) * attempt).await;

@@ -1,6 +1,7 @@
 //! Printing and asking: tables for people, JSON for programs. Knows nothing of what is printed.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -72,6 +73,19 @@ pub(super) fn progress(total: u64, what: &'static str) -> ProgressBar {
     }
     bar.set_message(what);
     bar
+}
+
+/// A sign of life on standard error, where it is a terminal, for as long as something of unknown length takes.
+pub(super) async fn waiting<T>(what: &'static str, work: impl Future<Output = T>) -> T {
+    let bar = if io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let done = work.await;
+    bar.finish_and_clear();
+    done
 }
 
 /// Asks before something is done.

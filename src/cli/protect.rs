@@ -8,7 +8,7 @@ use serde_json::json;
 use super::client::Client;
 use super::error::CliError;
 use super::item_list;
-use super::output::{Output, counted, progress, say};
+use super::output::{Output, counted, progress, say, waiting};
 use super::show::{category, seconds, time};
 use crate::domain::protection::Category;
 use crate::pb::v1 as pb;
@@ -99,11 +99,14 @@ async fn remove(file: &std::path::Path, reason: &str, client: &Client, out: &mut
     let ids: Vec<u64> = item_list::accounts(file)?.into_iter().map(|(_, id, _)| id).collect();
     let mut orders = client.protections().await?;
     let (mut removed, mut unchanged, mut revision) = (0, 0, 0);
+    let bar = progress(ids.len() as u64, "unprotecting");
     for part in ids.chunks(PART) {
         let message = pb::UnprotectAccountsRequest { account_ids: part.to_vec(), context: client.context(reason) };
         let done = client.command(message, async |r| orders.unprotect_accounts(r).await).await?;
+        bar.inc(part.len() as u64);
         (removed, unchanged, revision) = (removed + done.removed, unchanged + done.unchanged, done.revision);
     }
+    bar.finish_and_clear();
     if out.is_json() {
         let revision = revision.to_string();
         return out.json(&json!({"removed": removed, "unchanged": unchanged, "revision": revision}));
@@ -121,7 +124,7 @@ async fn list(wanted: Option<Category>, client: &Client, out: &mut Output) -> Re
             page_token,
             consistency: None,
         };
-        let page = orders.list_protected_accounts(client.request(request)).await?.into_inner();
+        let page = waiting("reading", orders.list_protected_accounts(client.request(request))).await?.into_inner();
         accounts.extend(page.accounts);
         page_token = page.next_page_token;
         if page_token.is_empty() {

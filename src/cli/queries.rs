@@ -10,7 +10,7 @@ use tonic::Code;
 use super::client::Client;
 use super::error::CliError;
 use super::item_list;
-use super::output::{Output, say};
+use super::output::{Output, progress, say};
 use super::show::{
     basis, disposition, freshness_json, freshness_line, item_json, order_json, seconds, state, subject_text, time,
 };
@@ -110,11 +110,13 @@ pub(super) async fn check(args: CheckArgs, client: &Client, out: &mut Output) ->
     let limit = (last.max_batch_size as usize).max(1);
     let revision = last.freshness.map_or(0, |f| f.revision);
     let mut verdicts = Vec::with_capacity(accounts.len() + posts.len());
+    let bar = progress((accounts.len() + posts.len()) as u64, "checking");
     for (kind, ids) in [("account_id", &accounts), ("post_id", &posts)] {
         for part in ids.chunks(limit) {
             let (account_ids, post_ids) =
                 if kind == "account_id" { (part.to_vec(), vec![]) } else { (vec![], part.to_vec()) };
             last = visibility.batch_check(client.request(ask(account_ids, post_ids, revision))).await?.into_inner();
+            bar.inc(part.len() as u64);
             let first = verdicts.len();
             verdicts.extend(part.iter().map(|id| Verdict { kind, id: *id, withholding: None }));
             for entry in last.accounts.iter().chain(&last.posts) {
@@ -125,6 +127,7 @@ pub(super) async fn check(args: CheckArgs, client: &Client, out: &mut Output) ->
             }
         }
     }
+    bar.finish_and_clear();
     print_verdicts(&args, &verdicts, &last, out)
 }
 

@@ -24,6 +24,9 @@ use crate::record::{DecodeError, decode};
 
 pub use snapshots::Snapshots;
 
+/// Loading a long journal is told of each time so many entries have been folded.
+const TELL_EVERY: u64 = 100_000;
+
 /// What was published at a revision: the index for queries, the state for everything else.
 #[derive(Debug, Clone, Default)]
 pub struct Published {
@@ -219,6 +222,7 @@ pub async fn run(
     replica.publish(fold.published(index), &mut retired);
     let mut backoff = Duration::from_millis(10);
     let mut level_before = false;
+    let mut told = start.revision.get();
     loop {
         let clock = replica.0.clock.clone();
         let boundary = async {
@@ -256,6 +260,10 @@ pub async fn run(
             });
             let (back, index) = folded.await.map_err(|_| ReplicaError::BrokenOff)??;
             fold = back;
+            if loading && fold.state.revision().get() >= told + TELL_EVERY {
+                told = fold.state.revision().get();
+                info!(revision = told, "loading the journal");
+            }
             if let Some(index) = index {
                 due = index.valid_until();
                 replica.publish(fold.published(index), &mut retired);

@@ -6,7 +6,7 @@ use super::upload::{Source, source};
 use super::{Files, agreed};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, counted};
 use crate::cli::show::{effect_json, effect_text, item_json, order_json, state};
 use crate::cli::{item_list, order_file};
 use crate::pb::v1 as pb;
@@ -30,9 +30,13 @@ fn show_preview(preview: &pb::PreviewOrderResponse, out: &mut Output) -> Result<
     if !preview.exceptions.is_empty() {
         let shown = preview.exceptions.get(..20).unwrap_or(&preview.exceptions);
         out.items(shown)?;
-        let more = preview.exceptions.len().saturating_sub(shown.len());
+        let effective = [pb::Disposition::Withheld, pb::Disposition::RemovedOwnRules];
+        let counts = preview.order.iter().flat_map(|order| &order.dispositions);
+        let exceptions: u64 = counts.filter(|c| !effective.contains(&c.disposition())).map(|c| c.items).sum();
+        let more = exceptions.saturating_sub(shown.len() as u64);
         if more > 0 {
-            out.line(format!("and {more} or more others; after applying, `withheld order items` lists them all"))?;
+            let more = counted(more, "other");
+            out.line(format!("and {more}; after applying, `withheld order items` lists them all"))?;
         }
     }
     for warning in &preview.warnings {

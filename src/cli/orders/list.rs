@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{ListArgs, number, stamp};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
-use crate::cli::output::{Output, counted};
+use crate::cli::output::{Output, counted, waiting};
 use crate::cli::show::{disposition, instrument, item_json, order_json, seconds, state, territory};
 use crate::pb::v1 as pb;
 
@@ -26,7 +26,7 @@ pub(super) async fn items(
             page_token,
             consistency: None,
         };
-        let page = orders.list_order_items(client.request(request)).await?.into_inner();
+        let page = waiting("reading", orders.list_order_items(client.request(request))).await?.into_inner();
         found.extend(page.items);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -57,7 +57,7 @@ pub(super) async fn list(args: ListArgs, client: &Client, out: &mut Output) -> R
             page_token,
             ..Default::default()
         };
-        let page = orders.list_orders(client.request(request)).await?.into_inner();
+        let page = waiting("reading", orders.list_orders(client.request(request))).await?.into_inner();
         found.extend(page.orders);
         page_token = page.next_page_token;
         if page_token.is_empty() {

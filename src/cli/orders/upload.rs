@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
-use crate::cli::output::progress;
+use crate::cli::output::{progress, waiting};
 use crate::pb::v1 as pb;
 
 /// Items in one message.
@@ -50,7 +50,7 @@ pub(super) async fn source(items: Vec<pb::Item>, client: &Client) -> Result<Sour
 impl Source {
     /// Sends the request that first takes the list to the service; a list inside it has its bar meanwhile.
     pub(super) async fn first<R>(&self, call: impl Future<Output = Result<R, Status>>) -> Result<R, Status> {
-        let Self::Inline(list) = self else { return call.await };
+        let Self::Inline(list) = self else { return waiting("previewing", call).await };
         let bar = uploading(list.items.len());
         let answer = call.await;
         uploaded(&bar, answer.is_ok());
