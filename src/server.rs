@@ -4,7 +4,8 @@
 //! runs on the ordinary runtime and cannot starve them. A part that ends before it is told to ends the process.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::api::{Context, Orders, Protections, Visibility};
 use crate::clock::Clock;
@@ -28,6 +29,7 @@ use crate::domain::rules::Rules;
 use crate::domain::territory::{DataError, Groups};
 use crate::journal::Journal;
 use crate::journal::memory::MemoryJournal;
+use crate::journal::redis::{RedisJournal, SetUpError};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
 use crate::pb::v1 as pb;
 use crate::record::snapshot::SnapshotFile;
@@ -38,6 +40,9 @@ const QUERY_SERVICES: &[&str] = &[pb::visibility_service_server::SERVICE_NAME];
 /// What operators may call.
 const ADMIN_SERVICES: &[&str] = &[pb::order_service_server::SERVICE_NAME, pb::protection_service_server::SERVICE_NAME];
 
+/// How often freshness is looked at for health.
+const HEALTH_PAUSE: Duration = Duration::from_millis(100);
+
 /// An item is small, ten thousand of them are not.
 const MAX_ADMIN_MESSAGE: usize = 64 << 20;
 
@@ -47,11 +52,23 @@ pub enum ServeError {
     /// The journal cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The journal on Redis cannot be set up.
+    #[error(transparent)]
+    SetUp(#[from] SetUpError),
+    /// There is no place for a snapshot.
+    #[error("the snapshot `{path}` has no place")]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// A data file cannot be read.
     #[error("the data file `{path}` cannot be read")]
     DataFile {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The cause.
         #[source]
         source: std::io::Error,
@@ -104,14 +121,28 @@ fn rules(args: &ServeArgs) -> Result<Rules, ServeError> {
     })
 }
 
-fn journal(url: &JournalUrl, snapshot_every: u64) -> Result<(Arc<dyn Journal>, Snapshots), ServeError> {
-    match url {
+fn journal(args: &ServeArgs) -> Result<(Arc<dyn Journal>, Snapshots), ServeError> {
+    let snapshots = |beside: PathBuf| -> Result<Snapshots, ServeError> {
+        let path = args.snapshot.clone().unwrap_or(beside);
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(|source| ServeError::Snapshot { path: path.clone(), source })?;
+        }
+        Ok(Snapshots::in_file(SnapshotFile::at(path), args.snapshot_every).serving(args.serve_from_snapshot))
+    };
+    match &args.journal.journal {
         JournalUrl::Memory => Ok((Arc::new(MemoryJournal::default()), Snapshots::none())),
         JournalUrl::Sqlite(path) => {
             let mut beside = path.as_os_str().to_owned();
             beside.push(".snapshot");
-            let snapshots = Snapshots::in_file(SnapshotFile::at(beside), snapshot_every);
-            Ok((Arc::new(SqliteJournal::open(path)?), snapshots))
+            let journal = SqliteJournal::open(path)?;
+            Ok((Arc::new(journal), snapshots(beside.into())?))
+        }
+        JournalUrl::Redis(url) => {
+            let options = args.journal.redis(url);
+            let snapshots = snapshots(format!("withheld-data/{}.snapshot", options.namespace).into())?;
+            let journal = Arc::new(RedisJournal::open(options)?);
+            Ok((Arc::clone(&journal) as _, snapshots.shared(journal)))
         }
     }
 }
@@ -162,6 +193,25 @@ impl Running {
             for name in names.iter().chain(&[""]) {
                 reporter.set_service_status(*name, status).await;
             }
+        }
+    }
+
+    /// Tells health for ever: **Ready-means-loaded**, and not for too long out of reach of the journal.
+    async fn keep_health(&self, replica: &Replica, max_staleness: Option<Duration>) {
+        replica.ready().await;
+        let mut serving = None;
+        loop {
+            let fresh = max_staleness.is_none_or(|most| replica.freshness().age <= most);
+            if serving.replace(fresh) != Some(fresh) {
+                if fresh {
+                    info!("serving");
+                    self.set_health(ServingStatus::Serving).await;
+                } else {
+                    warn!(?max_staleness, "not serving: the journal has been out of reach for too long");
+                    self.set_health(ServingStatus::NotServing).await;
+                }
+            }
+            tokio::time::sleep(HEALTH_PAUSE).await;
         }
     }
 
@@ -239,12 +289,12 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<(), ServeError> {
     let rules = Arc::new(rules(&args)?);
-    let (url, every) = (args.journal.clone(), args.snapshot_every);
-    let opened = tokio::task::spawn_blocking(move || journal(&url, every)).await;
+    let for_journal = args.clone();
+    let opened = tokio::task::spawn_blocking(move || journal(&for_journal)).await;
     let (journal, snapshots) = opened.map_err(|_| ServeError::Ended("opening the journal"))??;
 
     let replica = Replica::new(clock, args.stale_after);
-    let (desk, desk_work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::clone(&rules));
+    let (desk, desk_work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::clone(&rules), args.write_limit);
     let context = Context {
         replica: replica.clone(),
         desk: desk.clone(),
@@ -303,13 +353,7 @@ pub async fn run(
             Ok(Ok(())) | Err(_) => ServeError::Ended("the replica"),
         }),
         error = faults.recv() => error,
-        // Never ends by itself: after the first time level, it waits.
-        () = async {
-            replica.ready().await;
-            running.set_health(ServingStatus::Serving).await;
-            info!("serving");
-            std::future::pending().await
-        } => None,
+        () = running.keep_health(&replica, args.max_staleness) => None,
     };
 
     running.set_health(ServingStatus::NotServing).await;
