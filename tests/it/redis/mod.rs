@@ -5,6 +5,7 @@
 
 mod ports;
 mod process;
+pub mod proxy;
 pub mod servers;
 pub mod tls;
 
