@@ -22,6 +22,7 @@ mod orders;
 mod pages;
 mod properties;
 mod python;
+mod redis;
 mod refusals;
 mod scenario;
 mod service;

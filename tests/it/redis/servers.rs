@@ -1,0 +1,252 @@
+//! A real redis-server on a port and in a directory of its own, kept as the service asks for, that can be killed,
+//! stopped, damaged and started again.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, Value};
+use tempfile::TempDir;
+
+use super::ports::Port;
+use super::process::Process;
+use super::tls::Certificates;
+use super::{PATIENCE, eventually};
+
+/// What keeps an acknowledged write through a crash, and what makes tests quick.
+const DURABLE: &str = "\
+appendonly yes
+appendfsync always
+maxmemory-policy noeviction
+save \"\"
+repl-diskless-sync-delay 0
+repl-ping-replica-period 1
+enable-debug-command yes
+";
+
+/// The user that the harness itself is, where the default user is off.
+const HARNESS: (&str, &str) = ("harness", "of-the-tests-alone");
+
+/// The user that [`RedisServer::start_acl`] makes for the service.
+pub const ACL_USER: (&str, &str) = ("withheld", "correct-horse");
+
+/// A redis-server; killed when dropped.
+pub struct RedisServer {
+    process: Mutex<Option<Process>>,
+    dir: TempDir,
+    port: Port,
+    scheme: &'static str,
+    /// The user and password that the service needs.
+    user: Option<(&'static str, &'static str)>,
+    arguments: &'static [&'static str],
+}
+
+impl RedisServer {
+    /// Starts one and waits until it answers.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more lines in its configuration, as `"maxmemory 2mb"`; a later line replaces an earlier one.
+    pub async fn start_with(lines: &[&str]) -> Self {
+        Self::mk(Port::reserve(), lines).started().await
+    }
+
+    /// One that speaks only TLS. With `client_certificates` it refuses who has none of the same authority.
+    pub async fn start_tls(certificates: &Certificates, client_certificates: bool) -> Self {
+        let port = Port::reserve();
+        let lines = [
+            "port 0".to_owned(),
+            format!("tls-port {}", port.number()),
+            format!("tls-cert-file {}", certificates.server_cert().display()),
+            format!("tls-key-file {}", certificates.server_key().display()),
+            format!("tls-ca-cert-file {}", certificates.ca().display()),
+            format!("tls-auth-clients {}", if client_certificates { "yes" } else { "no" }),
+        ];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        Self { scheme: "rediss", ..Self::mk(port, &lines) }.started().await
+    }
+
+    /// One on which the service is [`ACL_USER`], may touch only the keys `{withheld}:*`, and may do only what these
+    /// rules allow it, as `"+xadd"`, `"+@read"` or `"&channel"`. Nobody else may do anything.
+    pub async fn start_acl(rules: &[&str]) -> Self {
+        let (user, password) = ACL_USER;
+        let lines = [
+            "user default off".to_owned(),
+            format!("user {} on >{} ~* &* +@all", HARNESS.0, HARNESS.1),
+            format!("user {user} on >{password} ~{{withheld}}:* resetchannels -@all {}", rules.join(" ")),
+        ];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        Self { user: Some(ACL_USER), ..Self::mk(Port::reserve(), &lines) }.started().await
+    }
+
+    /// A Sentinel, which is the same program.
+    pub(super) async fn start_sentinel(lines: &[&str]) -> Self {
+        Self { arguments: &["--sentinel"], ..Self::configured(Port::reserve(), "", lines) }.started().await
+    }
+
+    fn mk(port: Port, lines: &[&str]) -> Self {
+        Self::configured(port, DURABLE, lines)
+    }
+
+    /// Not started yet. The file is the server's own from here on: Sentinel has it rewritten, and a restart reads that.
+    fn configured(port: Port, defaults: &str, lines: &[&str]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let mut file = format!("port {}\nbind 127.0.0.1\nprotected-mode no\n{defaults}", port.number());
+        for line in [format!("dir {}", dir.path().display()), format!("unixsocket {}", socket(dir.path()).display())] {
+            file.push_str(&line);
+            file.push('\n');
+        }
+        lines.iter().for_each(|line| file.extend([line, "\n"]));
+        std::fs::write(dir.path().join("redis.conf"), file).unwrap();
+        Self { process: Mutex::new(None), dir, port, scheme: "redis", user: None, arguments: &[] }
+    }
+
+    async fn started(self) -> Self {
+        self.restart().await;
+        self
+    }
+
+    pub const fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Where the service finds it, and as whom.
+    pub fn url(&self) -> String {
+        let user = self.user.map(|(user, password)| format!("{user}:{password}@")).unwrap_or_default();
+        format!("{}://{user}127.0.0.1:{}", self.scheme, self.port())
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What it has logged so far, over all its lives.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("redis.log")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.with_process(Process::pid)
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.process.lock().unwrap().is_some()
+    }
+
+    /// SIGKILL, and gone when this returns. A pause ends with it.
+    pub fn kill(&self) {
+        let killed = self.process.lock().unwrap().take();
+        assert!(killed.is_some(), "the server on port {} is not running", self.port());
+    }
+
+    /// SIGSTOP: it keeps its connections and says nothing on them. The kernel goes on accepting new ones for it.
+    pub fn pause(&self) {
+        self.with_process(Process::pause);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.with_process(Process::resume);
+    }
+
+    fn with_process<T>(&self, act: impl FnOnce(&Process) -> T) -> T {
+        let process = self.process.lock().unwrap();
+        act(process.as_ref().unwrap_or_else(|| panic!("the server on port {} is not running", self.port())))
+    }
+
+    /// Starts it again, on the same port, directory and settings, and waits until it has loaded its data and answers.
+    pub async fn restart(&self) {
+        self.spawn();
+        let answers = async || {
+            let ended = self.process.lock().unwrap().as_mut().is_none_or(Process::ended);
+            assert!(!ended, "redis-server stopped at once:\n{}", self.log());
+            self.try_command::<()>(&["PING"]).await.ok()
+        };
+        eventually(format_args!("redis-server on port {} answers", self.port()), answers).await;
+    }
+
+    /// Starts it again without waiting, so that it can be met while it is loading.
+    pub fn spawn(&self) {
+        let mut process = self.process.lock().unwrap();
+        assert!(process.is_none(), "the server on port {} is already running", self.port());
+        let mut arguments = vec!["./redis.conf"];
+        arguments.extend(self.arguments);
+        *process = Some(Process::spawn(&program(), &arguments, self.dir.path(), &self.log_file()));
+    }
+
+    /// The file that the latest writes are appended to.
+    pub fn aof(&self) -> PathBuf {
+        let files = std::fs::read_dir(self.dir.path().join("appendonlydir")).unwrap();
+        let number = |path: &PathBuf| -> Option<u64> {
+            path.file_name()?.to_str()?.strip_suffix(".incr.aof")?.rsplit('.').next()?.parse().ok()
+        };
+        files.map(|file| file.unwrap().path()).filter(|path| number(path).is_some()).max_by_key(number).unwrap()
+    }
+
+    /// Cuts bytes off the end of that file, as a crash of the machine does; the server must be down.
+    pub fn truncate_aof(&self, bytes: u64) {
+        assert!(!self.is_up(), "the server on port {} is still running", self.port());
+        let file = std::fs::File::options().write(true).open(self.aof()).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length.checked_sub(bytes).expect("the file is shorter than that")).unwrap();
+    }
+
+    /// Runs a command with all rights and by a way of its own (a socket in its directory): no proxy, no TLS, no network.
+    ///
+    /// # Errors
+    /// What the server answered, or that it did not.
+    pub async fn try_command<T: FromRedisValue>(&self, command: &[&str]) -> RedisResult<T> {
+        let mut url = format!("unix://{}", socket(self.dir.path()).display());
+        if self.user.is_some() {
+            url = format!("{url}?user={}&pass={}", HARNESS.0, HARNESS.1);
+        }
+        let patient = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(None);
+        let mut connection = Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?;
+        let mut request = redis::Cmd::new();
+        request.arg(command);
+        request.query_async(&mut connection).await
+    }
+
+    /// The same, and the answer in a type of choice; the test fails if there is none.
+    pub async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
+        let answer = tokio::time::timeout(PATIENCE, self.try_command(command)).await;
+        let answer = answer.unwrap_or_else(|_| panic!("no answer to {command:?} in {PATIENCE:?}"));
+        answer.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// The same, and the answer as it is.
+    pub async fn command(&self, command: &[&str]) -> Value {
+        self.ask(command).await
+    }
+
+    pub async fn config_set(&self, key: &str, value: &str) {
+        self.command(&["CONFIG", "SET", key, value]).await;
+    }
+
+    /// A section of INFO, by field.
+    pub async fn info(&self, section: &str) -> HashMap<String, String> {
+        let text: String = self.ask(&["INFO", section]).await;
+        text.lines().filter_map(|line| line.split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+}
+
+fn socket(dir: &Path) -> PathBuf {
+    dir.join("redis.sock")
+}
+
+/// The server on the path, or the one that `scripts/install-test-deps` has put aside.
+fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-redis");
+    let mut dirs = std::env::split_paths(&path).chain([own]);
+    let found = dirs.find_map(|dir| Some(dir.join("redis-server")).filter(|program| program.is_file()));
+    found.expect("redis-server is not installed: run `make test`, which installs it")
+}
+
+mod tests;
