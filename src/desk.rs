@@ -21,6 +21,7 @@ use crate::domain::rejection::Rejection;
 use crate::domain::rules::Rules;
 use crate::domain::state::State;
 use crate::journal::{AppendError, Journal, Position};
+use crate::metrics;
 use crate::record::encode;
 use crate::replica::Replica;
 
@@ -153,7 +154,7 @@ impl Worker {
             if decided.payloads.is_empty() {
                 return answer(decided.group, decided.answers);
             }
-            match self.journal.append(tail, decided.payloads).await {
+            match self.append(tail, decided.payloads).await {
                 Ok(position) => {
                     self.tail = Some(position);
                     return self.acknowledge(decided.group, decided.answers, position.revision).await;
@@ -175,6 +176,14 @@ impl Worker {
             }
         }
         refuse(group, |_| DeskError::LostRace);
+    }
+
+    /// Appends, and has it counted how that went.
+    async fn append(&self, after: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
+        let began = self.clock.monotonic();
+        let outcome = self.journal.append(after, payloads).await;
+        metrics::journal_append(&outcome, self.clock.monotonic().saturating_sub(began));
+        outcome
     }
 
     /// The journal's tail, once this process's replica has it.

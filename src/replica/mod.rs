@@ -20,6 +20,7 @@ use crate::domain::ids::Revision;
 use crate::domain::state::{ApplyError, State, Touched};
 use crate::index::{Index, Snapshot};
 use crate::journal::{FollowError, Follower, Hash, Journal, StoredEntry};
+use crate::metrics;
 use crate::record::{DecodeError, decode};
 
 pub use snapshots::Snapshots;
@@ -241,6 +242,7 @@ pub async fn run(
             Ok(entries) => entries,
             Err(error) if error.is_retryable() => {
                 warn!(%error, "journal out of reach, trying again");
+                metrics::follower_restarted();
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(Duration::from_secs(1));
                 continue;
