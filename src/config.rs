@@ -56,6 +56,25 @@ impl std::fmt::Display for JournalUrl {
     }
 }
 
+/// Where, if anywhere, metrics and health are served over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpListen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl FromStr for HttpListen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => text.parse().map(Self::At).map_err(|_| "write it like 127.0.0.1:9090, or `off`".to_owned()),
+        }
+    }
+}
+
 /// A length of time, for example `1h 30m`, `90s` or `250ms`.
 ///
 /// # Errors
@@ -186,6 +205,9 @@ pub struct ServeArgs {
     /// Where operators work (OrderService, ProtectionService); keep it on loopback: nobody is asked who they are
     #[arg(long, env = "WITHHELD_ADMIN_LISTEN", default_value = "127.0.0.1:50052", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
+    /// Where /metrics, /healthz and /readyz are served over HTTP; `off` for nowhere
+    #[arg(long, env = "WITHHELD_HTTP_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS")]
+    pub http_listen: HttpListen,
     /// Which journal, and how to reach it.
     #[command(flatten)]
     pub journal: JournalArgs,

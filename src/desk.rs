@@ -20,6 +20,7 @@ use crate::domain::ids::{RequestId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::rules::Rules;
 use crate::journal::{AppendError, Journal, Position};
+use crate::metrics;
 use crate::record::encode;
 use crate::replica::{Published, Replica};
 
@@ -170,7 +171,7 @@ impl Worker {
             if decided.payloads.is_empty() {
                 return answer(decided.group, decided.answers);
             }
-            match self.journal.append(decided.after, decided.payloads.clone()).await {
+            match self.append(decided.after, decided.payloads.clone()).await {
                 Ok(end) => return self.acknowledge(decided, end.revision).await,
                 Err(AppendError::Conflict { actual }) => {
                     info!(%actual.revision, expected = %decided.after.revision, "the journal ends elsewhere");
@@ -215,6 +216,14 @@ impl Worker {
             error!("deciding broke off; its commands are answered as unknown");
         }
         deciding.ok()
+    }
+
+    /// Appends, and has it counted how that went.
+    async fn append(&self, after: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
+        let began = self.clock.monotonic();
+        let outcome = self.journal.append(after, payloads).await;
+        metrics::journal_append(&outcome, self.clock.monotonic().saturating_sub(began));
+        outcome
     }
 
     async fn acknowledge(&self, decided: Decided, revision: Revision) {

@@ -12,6 +12,7 @@ use crate::clock::jittered;
 use crate::domain::state::{State, Touched};
 use crate::index::{Index, Snapshot};
 use crate::journal::{Follower, Hash, Journal, Position, StoredEntry};
+use crate::metrics;
 use crate::record::decode;
 
 /// Loading a long journal is told of each time so many entries have been folded.
@@ -175,6 +176,7 @@ impl Following {
             warn!(%error, source, "journal out of reach, trying again");
             self.told = source;
         }
+        metrics::follower_restarted();
         tokio::time::sleep(jittered(self.backoff)).await;
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
     }

@@ -22,6 +22,7 @@ use super::options::{Durability, Node, RedisOptions, Topology};
 use super::scripts::{Ends, Scripts};
 use crate::clock::jittered;
 use crate::journal::Position;
+use crate::metrics;
 
 /// How often the server is asked whether it still is what it was.
 const TICK: Duration = Duration::from_millis(500);
@@ -171,9 +172,15 @@ impl Supervisor {
     pub(super) async fn run(self, unsettled: impl AsyncFn(&Session, Position)) {
         let mut backoff = BACKOFF.0;
         let mut told = String::new();
+        let mut linked_before = false;
+        metrics::journal_connected(false);
         loop {
             match self.connect().await {
                 Ok(session) => {
+                    metrics::journal_connected(true);
+                    if std::mem::replace(&mut linked_before, true) {
+                        metrics::journal_reconnected();
+                    }
                     (backoff, told) = (BACKOFF.0, String::new());
                     info!(primary = %shown(&session.node), "linked to Redis");
                     let session = Arc::new(session);
@@ -181,6 +188,7 @@ impl Supervisor {
                     self.watch(&session, &unsettled).await;
                     session.over.cancel();
                     self.link.0.send_replace(None);
+                    metrics::journal_connected(false);
                 }
                 Err(error) => {
                     // The same trouble is told once, not twice a second.
