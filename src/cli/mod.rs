@@ -8,6 +8,7 @@ mod error;
 mod item_list;
 mod journal;
 mod order_file;
+mod list_file;
 mod orders;
 mod output;
 mod protect;

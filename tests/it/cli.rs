@@ -159,7 +159,7 @@ async fn mistakes_in_files_are_named_and_change_nothing() {
         ),
         ("an empty list", ORDER.to_owned(), "", 2, "has no items"),
         ("a list of blank lines", ORDER.to_owned(), "\n\n  \n", 2, "has no items"),
-        ("columns in the wrong order", ORDER.to_owned(), "locator_type,id\naccount_id,7\n", 2, "second column"),
+        ("columns in the wrong order", ORDER.to_owned(), "locator_type,id\naccount_id,7\n", 2, "none called `locator`"),
     ] {
         let (ended, out, err) = desk.apply(&order, list);
         assert_eq!(ended, code, "{what}: {out}{err}");
