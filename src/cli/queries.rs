@@ -279,7 +279,7 @@ pub(super) async fn watch(args: WatchArgs, client: &Client, out: &mut Output) ->
                     match stream.message().await {
                         Ok(Some(message)) => {
                             pause = Duration::from_millis(200);
-                            print_changes(&message, out)?;
+                            print_changes(&message, after, out)?;
                             after = message.resume_after_revision;
                         }
                         Ok(None) => break None,
@@ -302,14 +302,18 @@ pub(super) async fn watch(args: WatchArgs, client: &Client, out: &mut Output) ->
     }
 }
 
-fn print_changes(message: &pb::WatchWithholdingsResponse, out: &mut Output) -> Result<(), CliError> {
-    for change in &message.changes {
+/// `before` is the revision to resume after until the last line of the message is dealt with.
+fn print_changes(message: &pb::WatchWithholdingsResponse, before: u64, out: &mut Output) -> Result<(), CliError> {
+    for (at, change) in message.changes.iter().enumerate() {
         if out.is_json() {
             let mut line = change_json(change);
             if let Some(fields) = line.as_object_mut() {
                 let revision = message.freshness.map_or(0, |f| f.revision);
+                let last = at + 1 == message.changes.len();
+                let resume_after = if last { message.resume_after_revision } else { before };
                 fields.insert("revision".to_owned(), revision.to_string().into());
             }
+                fields.insert("resume_after_revision".to_owned(), resume_after.to_string().into());
             out.line(line)?;
         } else {
             let nowhere = change.country_codes.is_empty();

@@ -257,3 +257,9 @@ fn there_are_completions_and_help_for_every_command() {
     let version = run(&["--version"]).stdout;
     assert_eq!(version, format!("withheld {}\n", env!("CARGO_PKG_VERSION")).into_bytes());
 }
+    // A program that is stopped amid a revision's lines is not to resume after that revision.
+    desk.run(&["order", "lift", "order", "--reason", "over", "--yes"]);
+    next();
+    desk.apply(&ORDER.replace("\"order\"", "\"two\""), "8\n9\n");
+    let resume_after = [next(), next()].map(|line| line["resume_after_revision"].clone());
+    assert_eq!(resume_after, [json!("4"), json!("5")]);
