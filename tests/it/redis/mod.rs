@@ -6,6 +6,7 @@
 mod ports;
 mod process;
 pub mod proxy;
+pub mod sentinel;
 pub mod servers;
 pub mod tls;
 
