@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows the service: it starts servers, breaks them, and looks at them from outside.
 
+pub mod cluster;
 mod ports;
 mod process;
 pub mod proxy;

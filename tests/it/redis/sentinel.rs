@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::ops::Range;
-use std::time::Duration;
 
-use tokio::time::timeout;
+use redis::Value;
 
 use super::ports::Port;
 use super::proxy::Proxy;
@@ -146,9 +145,9 @@ impl SentinelGroup {
     async fn named_primary(&self) -> Option<usize> {
         let mut votes = HashMap::<usize, usize>::new();
         for sentinel in &self.sentinels {
-            let asked = sentinel.try_command::<Vec<String>>(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
+            let named = sentinel.ask_soon::<Vec<String>>(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
             // One that is down or paused has no vote.
-            let Some(address) = answer(asked).await else { continue };
+            let Some(address) = named.await else { continue };
             let named = SERVERS.into_iter().find(|&i| address[1] == self.announced(i).to_string());
             *votes.entry(named.unwrap()).or_default() += 1;
         }
@@ -166,8 +165,8 @@ impl SentinelGroup {
     pub async fn await_failover(&self, from: usize) -> usize {
         eventually(format_args!("another primary than server {from}"), async || {
             let named = self.named_primary().await.filter(|&named| named != from)?;
-            let info = answer(self.servers[named].try_info("replication")).await?;
-            (info["role"] == "master").then_some(named)
+            let role: Vec<Value> = self.servers[named].ask_soon(&["ROLE"]).await?;
+            (role.first() == Some(&Value::BulkString(b"master".into()))).then_some(named)
         })
         .await
     }
@@ -239,11 +238,6 @@ const fn source(kind: u8, i: usize) -> Ipv4Addr {
 
 async fn look_often(sentinel: &RedisServer) {
     sentinel.command(&[&["SENTINEL", "DEBUG"], LOOK_OFTEN].concat()).await;
-}
-
-/// The answer of a server that may be down, paused or busy.
-async fn answer<T>(asked: impl Future<Output = redis::RedisResult<T>>) -> Option<T> {
-    timeout(Duration::from_secs(1), asked).await.ok()?.ok()
 }
 
 mod tests;

@@ -228,6 +228,11 @@ impl RedisServer {
         self.ask(command).await
     }
 
+    /// The answer of a server that may be down, paused or busy, if it comes within a second.
+    pub async fn ask_soon<T: FromRedisValue>(&self, command: &[&str]) -> Option<T> {
+        tokio::time::timeout(Duration::from_secs(1), self.try_command(command)).await.ok()?.ok()
+    }
+
     pub async fn config_set(&self, key: &str, value: &str) {
         self.command(&["CONFIG", "SET", key, value]).await;
     }
@@ -235,14 +240,6 @@ impl RedisServer {
     /// A section of INFO, by field.
     pub async fn info(&self, section: &str) -> HashMap<String, String> {
         fields(&self.ask::<String>(&["INFO", section]).await)
-    }
-
-    /// The same of a server that may not answer.
-    ///
-    /// # Errors
-    /// That it did not.
-    pub async fn try_info(&self, section: &str) -> RedisResult<HashMap<String, String>> {
-        Ok(fields(&self.try_command::<String>(&["INFO", section]).await?))
     }
 }
 

@@ -1,0 +1,250 @@
+//! A cluster of three primaries with a replica each.
+//!
+//! It is put together by hand, as `redis-cli --cluster create` does, which sleeps in between.
+
+use std::collections::{BTreeSet, HashMap};
+
+use redis::Value;
+
+use super::ports::Port;
+use super::servers::RedisServer;
+use super::{PATIENCE, eventually, until};
+
+const PRIMARIES: usize = 3;
+const NODES: usize = 6;
+const SLOTS: usize = 16_384;
+
+/// After how many milliseconds a silent node is replaced. Shorter, and a busy machine is taken for a failure.
+const NODE_TIMEOUT: u16 = 1_500;
+
+/// The cluster; killed when dropped.
+pub struct Cluster {
+    nodes: Vec<RedisServer>,
+    /// The nodes' names for themselves.
+    ids: Vec<String>,
+    /// Kept for the nodes' talk among themselves.
+    _buses: Vec<Port>,
+}
+
+/// How a node sees one of the cluster.
+struct Seen {
+    flags: BTreeSet<String>,
+    slots: Vec<(usize, usize)>,
+}
+
+impl Cluster {
+    /// Starts one: nodes 0 to 2 are primaries, node `i + 3` the replica of node `i`. Ready, and level, when this returns.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more lines in the nodes' configuration.
+    pub async fn start_with(lines: &[&str]) -> Self {
+        let (mut nodes, mut ids, mut buses) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..NODES {
+            let bus = Port::reserve();
+            let mut lines: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
+            lines.extend([
+                "cluster-enabled yes".to_owned(),
+                format!("cluster-port {}", bus.number()),
+                format!("cluster-node-timeout {NODE_TIMEOUT}"),
+                // However long it was behind, there is no better one.
+                "cluster-replica-validity-factor 0".to_owned(),
+                // Each stays the replica of whom it was told.
+                "cluster-allow-replica-migration no".to_owned(),
+            ]);
+            let node = RedisServer::start_on(Port::reserve(), &lines).await;
+            ids.push(node.ask(&["CLUSTER", "MYID"]).await);
+            nodes.push(node);
+            buses.push(bus);
+        }
+        let cluster = Self { nodes, ids, _buses: buses };
+        cluster.put_together().await;
+        cluster.ready().await;
+        cluster
+    }
+
+    async fn put_together(&self) {
+        for (i, primary) in self.nodes[..PRIMARIES].iter().enumerate() {
+            let (first, last) = (SLOTS * i / PRIMARIES, SLOTS * (i + 1) / PRIMARIES - 1);
+            primary.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(i + 1).to_string()]).await;
+            primary.command(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]).await;
+        }
+        // Everybody meets everybody: left to gossip, it takes seconds.
+        for (i, node) in self.nodes.iter().enumerate() {
+            for (other, bus) in self.nodes.iter().zip(&self._buses).skip(i + 1) {
+                let (port, bus) = (other.port().to_string(), bus.number().to_string());
+                node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+            }
+        }
+        for (i, node) in self.nodes.iter().enumerate() {
+            until(format_args!("node {i} knows the others"), async || self.seen_by(i).await.unwrap().len() == NODES)
+                .await;
+            if let Some(primary) = i.checked_sub(PRIMARIES) {
+                node.command(&["CLUSTER", "REPLICATE", &self.ids[primary]]).await;
+            }
+        }
+    }
+
+    /// Waits until every node that is up finds the cluster in order, nobody is thought to fail but those that are down,
+    /// and each replica is level with its primary.
+    pub async fn ready(&self) {
+        let up: Vec<usize> = (0..NODES).filter(|&i| self.nodes[i].is_up()).collect();
+        for &i in &up {
+            until(format_args!("node {i} finds the cluster in order"), async || self.finds_order(i, &up).await).await;
+        }
+    }
+
+    async fn finds_order(&self, i: usize, up: &[usize]) -> bool {
+        let state: String = self.nodes[i].ask(&["CLUSTER", "INFO"]).await;
+        let seen = self.seen_by(i).await.unwrap();
+        let well = |n: &usize| {
+            seen.get(n)
+                .is_some_and(|node| !["fail", "fail?", "handshake"].iter().any(|flag| node.flags.contains(*flag)))
+        };
+        if !state.contains("cluster_state:ok") || !up.iter().all(well) {
+            return false;
+        }
+        let info = self.nodes[i].info("replication").await;
+        if info["role"] == "slave" {
+            return info["master_link_status"] == "up";
+        }
+        let replica = (0..NODES).filter_map(|n| info.get(&format!("slave{n}")));
+        replica.filter(|replica| replica.contains("state=online")).count().to_string() == info["connected_slaves"]
+    }
+
+    /// How a node sees the cluster, by node; `None` if it does not answer.
+    async fn seen_by(&self, i: usize) -> Option<HashMap<usize, Seen>> {
+        let text: String = self.nodes[i].ask_soon(&["CLUSTER", "NODES"]).await?;
+        // <id> <address> <flags> <primary> <ping> <pong> <epoch> <link> <slot or range or [migration]>…
+        let line = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let node = self.ids.iter().position(|id| id == words[0])?;
+            let range = |word: &&str| {
+                let (first, last) = word.split_once('-').unwrap_or((word, word));
+                Some((first.parse().ok()?, last.parse().ok()?))
+            };
+            let slots = words[8..].iter().filter_map(range).collect();
+            Some((node, Seen { flags: words[2].split(',').map(str::to_owned).collect(), slots }))
+        };
+        Some(text.lines().filter_map(line).collect())
+    }
+
+    /// Where the service finds it.
+    pub fn url(&self) -> String {
+        let nodes: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        format!("redis+cluster://{}", nodes.join(","))
+    }
+
+    pub fn node(&self, i: usize) -> &RedisServer {
+        &self.nodes[i]
+    }
+
+    /// The slot of a key, by the tag in its braces if it has one.
+    pub async fn slot_of(&self, key: &str) -> usize {
+        let up = self.nodes.iter().find(|node| node.is_up()).unwrap();
+        up.ask(&["CLUSTER", "KEYSLOT", key]).await
+    }
+
+    /// The node that owns a key's slot, up or not, as more than half of the nodes see it.
+    pub async fn owner_of_key(&self, key: &str) -> usize {
+        let slot = self.slot_of(key).await;
+        eventually(format_args!("the nodes agree who owns slot {slot}"), async || self.owner_of_slot(slot).await).await
+    }
+
+    async fn owner_of_slot(&self, slot: usize) -> Option<usize> {
+        let mut votes = HashMap::<usize, usize>::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            let Some(seen) = (if node.is_up() { self.seen_by(i).await } else { None }) else { continue };
+            let owns = |seen: &Seen| seen.slots.iter().any(|&(first, last)| (first..=last).contains(&slot));
+            if let Some((owner, _)) = seen.into_iter().find(|(_, seen)| owns(seen)) {
+                *votes.entry(owner).or_default() += 1;
+            }
+        }
+        votes.into_iter().find(|&(_, votes)| votes > NODES / 2).map(|(owner, _)| owner)
+    }
+
+    /// Kills the owner of a key, and tells which it was.
+    pub async fn kill_owner(&self, key: &str) -> usize {
+        let owner = self.owner_of_key(key).await;
+        self.nodes[owner].kill();
+        owner
+    }
+
+    /// Waits until another node owns a key and answers for it, and tells which.
+    pub async fn await_new_owner(&self, key: &str, from: usize) -> usize {
+        let slot = self.slot_of(key).await;
+        eventually(format_args!("another owner than node {from}"), async || {
+            let owner = self.owner_of_slot(slot).await.filter(|&owner| owner != from)?;
+            // It says that the cluster is down until it has heard from most of the others.
+            self.nodes[owner].ask_soon::<Value>(&["EXISTS", key]).await.map(|_| owner)
+        })
+        .await
+    }
+
+    /// Starts a node again, and waits until the cluster is in order.
+    pub async fn restart(&self, i: usize) {
+        self.nodes[i].restart().await;
+        self.ready().await;
+    }
+
+    /// Moves a key's slot, and all that is in it, to another primary.
+    pub async fn move_slot(&self, key: &str, to: usize) {
+        let migration = self.begin_move(key, to).await;
+        migration.move_keys(usize::MAX).await;
+        migration.finish().await;
+    }
+
+    /// The first step of it, for a look at what is between: the old owner sends on whoever asks for what it has not
+    /// (ASK), and a script whose keys are on both sides is told to try again (TRYAGAIN).
+    pub async fn begin_move(&self, key: &str, to: usize) -> SlotMove<'_> {
+        let (slot, from) = (self.slot_of(key).await.to_string(), self.owner_of_key(key).await);
+        self.nodes[to].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.ids[from]]).await;
+        self.nodes[from].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.ids[to]]).await;
+        SlotMove { cluster: self, slot, from, to }
+    }
+}
+
+/// A slot on its way to another node.
+pub struct SlotMove<'a> {
+    cluster: &'a Cluster,
+    slot: String,
+    pub from: usize,
+    pub to: usize,
+}
+
+impl SlotMove<'_> {
+    /// Moves up to so many keys, and tells how many.
+    pub async fn move_keys(&self, most: usize) -> usize {
+        let (from, to) = (&self.cluster.nodes[self.from], self.cluster.nodes[self.to].port().to_string());
+        let mut moved = 0;
+        while moved < most {
+            let batch = (most - moved).min(100).to_string();
+            let keys: Vec<String> = from.ask(&["CLUSTER", "GETKEYSINSLOT", &self.slot, &batch]).await;
+            if keys.is_empty() {
+                break;
+            }
+            let patience = PATIENCE.as_millis().to_string();
+            let mut command = vec!["MIGRATE", "127.0.0.1", &to, "", "0", &patience, "KEYS"];
+            command.extend(keys.iter().map(String::as_str));
+            from.command(&command).await;
+            moved += keys.len();
+        }
+        moved
+    }
+
+    /// Makes the other node the owner, once everything is there.
+    pub async fn finish(self) {
+        let Self { cluster, slot, from, to } = self;
+        // The new owner first: whoever is sent there finds it knowing.
+        let mut told: Vec<usize> = vec![to, from];
+        told.extend((0..NODES).filter(|&i| i != to && i != from));
+        for i in told {
+            if cluster.nodes[i].is_up() && cluster.nodes[i].info("replication").await["role"] == "master" {
+                cluster.nodes[i].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &cluster.ids[to]]).await;
+            }
+        }
+    }
+}
+
+mod tests;
