@@ -3,12 +3,15 @@
 //! It is put together by hand, as `redis-cli --cluster create` does, which sleeps in between.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
 
 use redis::Value;
 
+use self::migration::SlotMove;
 use super::ports::Port;
+use super::proxy::Proxy;
 use super::servers::RedisServer;
-use super::{PATIENCE, eventually, until};
+use super::{eventually, loopback, until};
 
 const PRIMARIES: usize = 3;
 const NODES: usize = 6;
@@ -22,8 +25,15 @@ pub struct Cluster {
     nodes: Vec<RedisServer>,
     /// The nodes' names for themselves.
     ids: Vec<String>,
-    /// Kept for the nodes' talk among themselves.
-    _buses: Vec<Port>,
+    /// Where the nodes talk among themselves.
+    buses: Vec<Port>,
+    /// In front of each node and of its talk, or none.
+    proxies: Vec<NodeProxies>,
+}
+
+struct NodeProxies {
+    node: Proxy,
+    bus: Proxy,
 }
 
 /// How a node sees one of the cluster.
@@ -35,14 +45,23 @@ struct Seen {
 impl Cluster {
     /// Starts one: nodes 0 to 2 are primaries, node `i + 3` the replica of node `i`. Ready, and level, when this returns.
     pub async fn start() -> Self {
-        Self::start_with(&[]).await
+        Self::mk(false, &[]).await
     }
 
     /// The same with more lines in the nodes' configuration.
     pub async fn start_with(lines: &[&str]) -> Self {
-        let (mut nodes, mut ids, mut buses) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..NODES {
-            let bus = Port::reserve();
+        Self::mk(false, lines).await
+    }
+
+    /// The same; clients and nodes reach each node through its proxies.
+    pub async fn start_proxied() -> Self {
+        Self::mk(true, &[]).await
+    }
+
+    async fn mk(proxied: bool, lines: &[&str]) -> Self {
+        let mut cluster = Self { nodes: Vec::new(), ids: Vec::new(), buses: Vec::new(), proxies: Vec::new() };
+        for i in 0..NODES {
+            let (port, bus) = (Port::reserve(), Port::reserve());
             let mut lines: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
             lines.extend([
                 "cluster-enabled yes".to_owned(),
@@ -52,13 +71,21 @@ impl Cluster {
                 "cluster-replica-validity-factor 0".to_owned(),
                 // Each stays the replica of whom it was told.
                 "cluster-allow-replica-migration no".to_owned(),
+                format!("bind-source-addr {}", source(i)),
+                // Else it is looked for where it speaks from.
+                "cluster-announce-ip 127.0.0.1".to_owned(),
             ]);
-            let node = RedisServer::start_on(Port::reserve(), &lines).await;
-            ids.push(node.ask(&["CLUSTER", "MYID"]).await);
-            nodes.push(node);
-            buses.push(bus);
+            if proxied {
+                let proxies = NodeProxies { node: Proxy::start(port.number()), bus: Proxy::start(bus.number()) };
+                lines.push(format!("cluster-announce-port {}", proxies.node.port()));
+                lines.push(format!("cluster-announce-bus-port {}", proxies.bus.port()));
+                cluster.proxies.push(proxies);
+            }
+            let node = RedisServer::start_on(port, &lines).await;
+            cluster.ids.push(node.ask(&["CLUSTER", "MYID"]).await);
+            cluster.nodes.push(node);
+            cluster.buses.push(bus);
         }
-        let cluster = Self { nodes, ids, _buses: buses };
         cluster.put_together().await;
         cluster.ready().await;
         cluster
@@ -72,18 +99,24 @@ impl Cluster {
         }
         // Everybody meets everybody: left to gossip, it takes seconds.
         for (i, node) in self.nodes.iter().enumerate() {
-            for (other, bus) in self.nodes.iter().zip(&self._buses).skip(i + 1) {
-                let (port, bus) = (other.port().to_string(), bus.number().to_string());
-                node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+            for other in i + 1..NODES {
+                let (port, bus) = self.announced(other);
+                node.command(&["CLUSTER", "MEET", "127.0.0.1", &port.to_string(), &bus.to_string()]).await;
             }
         }
         for (i, node) in self.nodes.iter().enumerate() {
-            until(format_args!("node {i} knows the others"), async || self.seen_by(i).await.unwrap().len() == NODES)
-                .await;
+            let knows_all = async || self.seen_by(i).await.is_some_and(|seen| seen.len() == NODES);
+            until(format_args!("node {i} knows the others"), knows_all).await;
             if let Some(primary) = i.checked_sub(PRIMARIES) {
                 node.command(&["CLUSTER", "REPLICATE", &self.ids[primary]]).await;
             }
         }
+    }
+
+    /// The ports by which the others know a node: its own, and that of its talk.
+    fn announced(&self, i: usize) -> (u16, u16) {
+        let own = || (self.nodes[i].port(), self.buses[i].number());
+        self.proxies.get(i).map_or_else(own, |proxies| (proxies.node.port(), proxies.bus.port()))
     }
 
     /// Waits until every node that is up finds the cluster in order, nobody is thought to fail but those that are down,
@@ -97,7 +130,7 @@ impl Cluster {
 
     async fn finds_order(&self, i: usize, up: &[usize]) -> bool {
         let state: String = self.nodes[i].ask(&["CLUSTER", "INFO"]).await;
-        let seen = self.seen_by(i).await.unwrap();
+        let Some(seen) = self.seen_by(i).await else { return false };
         let well = |n: &usize| {
             seen.get(n)
                 .is_some_and(|node| !["fail", "fail?", "handshake"].iter().any(|flag| node.flags.contains(*flag)))
@@ -132,12 +165,37 @@ impl Cluster {
 
     /// Where the service finds it.
     pub fn url(&self) -> String {
-        let nodes: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let nodes: Vec<String> = (0..NODES).map(|i| format!("127.0.0.1:{}", self.announced(i).0)).collect();
         format!("redis+cluster://{}", nodes.join(","))
     }
 
     pub fn node(&self, i: usize) -> &RedisServer {
         &self.nodes[i]
+    }
+
+    /// The proxy in front of a node, in a cluster that was started with them.
+    pub fn proxy(&self, i: usize) -> &Proxy {
+        &self.proxies[i].node
+    }
+
+    /// Cuts a node off from the other nodes, in a cluster with proxies. Clients still reach it: a primary goes on
+    /// acknowledging for a while what its heir never hears of.
+    pub fn isolate(&self, i: usize) {
+        for other in (0..NODES).filter(|&other| other != i) {
+            for (walled, from) in [(i, other), (other, i)] {
+                let NodeProxies { node, bus } = &self.proxies[walled];
+                node.wall_off(source(from));
+                bus.wall_off(source(from));
+            }
+        }
+    }
+
+    /// Takes back everything that was done to the proxies.
+    pub fn heal(&self) {
+        for NodeProxies { node, bus } in &self.proxies {
+            node.heal();
+            bus.heal();
+        }
     }
 
     /// The slot of a key, by the tag in its braces if it has one.
@@ -205,46 +263,10 @@ impl Cluster {
     }
 }
 
-/// A slot on its way to another node.
-pub struct SlotMove<'a> {
-    cluster: &'a Cluster,
-    slot: String,
-    pub from: usize,
-    pub to: usize,
+/// The address from which a node connects to the others.
+const fn source(i: usize) -> Ipv4Addr {
+    loopback(30, i)
 }
 
-impl SlotMove<'_> {
-    /// Moves up to so many keys, and tells how many.
-    pub async fn move_keys(&self, most: usize) -> usize {
-        let (from, to) = (&self.cluster.nodes[self.from], self.cluster.nodes[self.to].port().to_string());
-        let mut moved = 0;
-        while moved < most {
-            let batch = (most - moved).min(100).to_string();
-            let keys: Vec<String> = from.ask(&["CLUSTER", "GETKEYSINSLOT", &self.slot, &batch]).await;
-            if keys.is_empty() {
-                break;
-            }
-            let patience = PATIENCE.as_millis().to_string();
-            let mut command = vec!["MIGRATE", "127.0.0.1", &to, "", "0", &patience, "KEYS"];
-            command.extend(keys.iter().map(String::as_str));
-            from.command(&command).await;
-            moved += keys.len();
-        }
-        moved
-    }
-
-    /// Makes the other node the owner, once everything is there.
-    pub async fn finish(self) {
-        let Self { cluster, slot, from, to } = self;
-        // The new owner first: whoever is sent there finds it knowing.
-        let mut told: Vec<usize> = vec![to, from];
-        told.extend((0..NODES).filter(|&i| i != to && i != from));
-        for i in told {
-            if cluster.nodes[i].is_up() && cluster.nodes[i].info("replication").await["role"] == "master" {
-                cluster.nodes[i].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &cluster.ids[to]]).await;
-            }
-        }
-    }
-}
-
+mod migration;
 mod tests;

@@ -12,7 +12,7 @@ use redis::Value;
 use super::ports::Port;
 use super::proxy::Proxy;
 use super::servers::RedisServer;
-use super::{eventually, until};
+use super::{eventually, loopback, until};
 
 /// What the group is called.
 pub const NAME: &str = "mymaster";
@@ -129,12 +129,12 @@ impl SentinelGroup {
 
     /// The address from which a server connects to the others.
     pub fn source(&self, i: usize) -> Ipv4Addr {
-        source(10, i)
+        loopback(10, i)
     }
 
     /// The address from which a Sentinel connects to the others.
     pub fn sentinel_source(&self, i: usize) -> Ipv4Addr {
-        source(20, i)
+        loopback(20, i)
     }
 
     /// The primary by the word of the Sentinels: most of those that answer, and no fewer than it takes to agree.
@@ -230,10 +230,6 @@ impl SentinelGroup {
     pub fn heal(&self) {
         self.proxies.iter().for_each(Proxy::heal);
     }
-}
-
-const fn source(kind: u8, i: usize) -> Ipv4Addr {
-    Ipv4Addr::new(127, 0, kind, i as u8 + 1)
 }
 
 async fn look_often(sentinel: &RedisServer) {

@@ -65,3 +65,25 @@ async fn a_paused_owner_is_replaced() {
     cluster.ready().await;
     until("it has become a replica", async || cluster.node(owner).info("replication").await["role"] == "slave").await;
 }
+
+/// The old owner goes on writing for its clients alone; when it is back, that is gone.
+#[tokio::test]
+async fn an_isolated_owner_is_replaced_and_what_it_wrote_is_lost() {
+    let cluster = Cluster::start_proxied().await;
+    let owner = cluster.owner_of_key(KEY).await;
+    cluster.node(owner).command(&["SET", KEY, "known to all"]).await;
+    assert_eq!(cluster.node(owner).ask::<u8>(&["WAIT", "1", "0"]).await, 1);
+    cluster.isolate(owner);
+    let client = redis::Client::open(cluster.proxy(owner).url()).unwrap();
+    let mut client = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("SET").arg(&[KEY, "known to one"]).exec_async(&mut client).await.unwrap();
+    let heir = cluster.await_new_owner(KEY, owner).await;
+    assert_eq!(cluster.node(heir).ask::<String>(&["GET", KEY]).await, "known to all");
+    // By now it has noticed that it is alone.
+    let down = redis::cmd("GET").arg(KEY).query_async::<String>(&mut client).await.unwrap_err();
+    assert_eq!(down.code(), Some("CLUSTERDOWN"));
+    cluster.heal();
+    until("it has become a replica", async || cluster.node(owner).info("replication").await["role"] == "slave").await;
+    cluster.ready().await;
+    assert_eq!(cluster.node(heir).ask::<String>(&["GET", KEY]).await, "known to all");
+}
