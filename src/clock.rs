@@ -91,3 +91,9 @@ impl Clock {
 pub fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
+
+/// A length of time up to a quarter longer or shorter, so that many who wait do not come back at once.
+#[must_use]
+pub fn jittered(time: Duration) -> Duration {
+    time.mul_f64(0.75 + fastrand::f64() / 2.0)
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::domain::country::UnknownViewerPolicy;
+use crate::journal::redis::{BadRedisUrl, Credentials, Durability, RedisOptions, RedisUrl, TlsFiles, Topology};
 
 /// Which journal to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +17,22 @@ pub enum JournalUrl {
     Memory,
     /// In an SQLite file.
     Sqlite(PathBuf),
+    /// On Redis, shared with other replicas.
+    Redis(RedisUrl),
 }
 
 /// Not a journal this program knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a journal: write `sqlite:PATH`, or `memory:` for trying things out")]
-pub struct UnknownJournal(String);
+pub enum UnknownJournal {
+    /// Of no kind that is known.
+    #[error(
+        "`{0}` is not a journal: write `sqlite:PATH`, `redis://HOST:PORT`, `redis+sentinel://HOST,HOST/NAME`, `redis+cluster://HOST,HOST` (`rediss` for TLS), or `memory:` for trying things out"
+    )]
+    Kind(String),
+    /// On Redis, but it is not said where.
+    #[error(transparent)]
+    Redis(#[from] BadRedisUrl),
+}
 
 impl FromStr for JournalUrl {
     type Err = UnknownJournal;
@@ -29,7 +40,8 @@ impl FromStr for JournalUrl {
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err(UnknownJournal(text.to_owned())),
+            Some(_) if RedisUrl::claims(text) => Ok(Self::Redis(text.parse()?)),
+            _ => Err(UnknownJournal::Kind(text.to_owned())),
         }
     }
 }
@@ -39,6 +51,26 @@ impl std::fmt::Display for JournalUrl {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Redis(url) => url.fmt(f),
+        }
+    }
+}
+
+/// Where, if anywhere, metrics and health are served over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpListen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl FromStr for HttpListen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => text.parse().map(Self::At).map_err(|_| "write it like 127.0.0.1:9090, or `off`".to_owned()),
         }
     }
 }
@@ -70,6 +102,100 @@ impl From<UnknownViewer> for UnknownViewerPolicy {
     }
 }
 
+/// Which journal, and how to reach it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct JournalArgs {
+    /// Where truth is kept: `sqlite:PATH`, `redis://HOST:PORT`, `redis+sentinel://HOST:PORT,…/NAME`,
+    /// `redis+cluster://HOST:PORT,…`, with `rediss` for TLS; or `memory:` for trying things out
+    #[arg(long, env = "WITHHELD_JOURNAL", default_value = "sqlite:withheld-data/journal.db", value_name = "URL")]
+    pub journal: JournalUrl,
+    #[command(flatten)]
+    redis: RedisArgs,
+}
+
+/// What a journal on Redis needs beside its URL.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Redis")]
+struct RedisArgs {
+    /// What the journal's keys begin with: several environments can share a server
+    #[arg(long, env = "WITHHELD_REDIS_NAMESPACE", default_value = "withheld", value_name = "NAME",
+          value_parser = namespace)]
+    redis_namespace: String,
+    /// Redis replicas that must have an entry before it is acknowledged and seen [default: 0 for redis://, else 1]
+    #[arg(long, env = "WITHHELD_REDIS_WAIT_REPLICAS", value_name = "N")]
+    redis_wait_replicas: Option<u8>,
+    /// What to do if the server's settings would lose what is acknowledged
+    #[arg(long, env = "WITHHELD_REDIS_DURABILITY", default_value = "require", value_name = "POLICY")]
+    redis_durability: Durability,
+    /// How long Redis may take to answer
+    #[arg(long, env = "WITHHELD_REDIS_TIMEOUT", default_value = "500ms", value_name = "DURATION", value_parser = span,
+          allow_hyphen_values = true)]
+    redis_timeout: Duration,
+    /// The ACL user, if not in the URL
+    #[arg(long, env = "WITHHELD_REDIS_USER", value_name = "NAME")]
+    redis_user: Option<String>,
+    /// The password, if not in the URL; better in the environment than on the command line, where others see it
+    #[arg(long, env = "WITHHELD_REDIS_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    redis_password: Option<String>,
+    /// The ACL user for the Sentinels, if they have one
+    #[arg(long, env = "WITHHELD_REDIS_SENTINEL_USER", value_name = "NAME")]
+    redis_sentinel_user: Option<String>,
+    /// The password for the Sentinels, if they have one
+    #[arg(long, env = "WITHHELD_REDIS_SENTINEL_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    redis_sentinel_password: Option<String>,
+    /// Who may vouch for the server [default: whom the system trusts]
+    #[arg(long, env = "WITHHELD_REDIS_CA", value_name = "PEM FILE")]
+    redis_ca: Option<PathBuf>,
+    /// The service's own certificate, if the server asks for one
+    #[arg(long, env = "WITHHELD_REDIS_CERT", value_name = "PEM FILE", requires = "redis_key")]
+    redis_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, env = "WITHHELD_REDIS_KEY", value_name = "PEM FILE", requires = "redis_cert")]
+    redis_key: Option<PathBuf>,
+}
+
+/// Braces would change which slot of a cluster the keys are in; white space is always a slip.
+fn namespace(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    if !text.is_empty() && text.chars().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("use letters, digits, and - _ . : only".to_owned())
+    }
+}
+
+impl JournalArgs {
+    /// How to reach a journal on Redis.
+    #[must_use]
+    pub fn redis(&self, url: &RedisUrl) -> RedisOptions {
+        let args = self.redis.clone();
+        let mut url = url.clone();
+        url.credentials = Credentials {
+            user: url.credentials.user.or(args.redis_user),
+            password: url.credentials.password.or(args.redis_password),
+        };
+        let wait = args.redis_wait_replicas.unwrap_or_else(|| u8::from(!matches!(url.topology, Topology::Single(_))));
+        RedisOptions {
+            namespace: args.redis_namespace,
+            wait_replicas: wait,
+            durability: args.redis_durability,
+            timeout: args.redis_timeout,
+            sentinel_credentials: Credentials {
+                user: args.redis_sentinel_user,
+                password: args.redis_sentinel_password,
+            },
+            tls: TlsFiles { ca: args.redis_ca, identity: args.redis_cert.zip(args.redis_key) },
+            ..RedisOptions::new(url)
+        }
+    }
+}
+
+impl std::fmt::Display for JournalArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.journal.fmt(f)
+    }
+}
+
 /// Flags of `withheld serve`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
@@ -79,9 +205,12 @@ pub struct ServeArgs {
     /// Where operators work (OrderService, ProtectionService); keep it on loopback: nobody is asked who they are
     #[arg(long, env = "WITHHELD_ADMIN_LISTEN", default_value = "127.0.0.1:50052", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
-    /// Where truth is kept: `sqlite:PATH`, or `memory:` for trying things out
-    #[arg(long, env = "WITHHELD_JOURNAL", default_value = "sqlite:withheld-data/journal.db", value_name = "URL")]
-    pub journal: JournalUrl,
+    /// Where /metrics, /healthz and /readyz are served over HTTP; `off` for nowhere
+    #[arg(long, env = "WITHHELD_HTTP_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS")]
+    pub http_listen: HttpListen,
+    /// Which journal, and how to reach it.
+    #[command(flatten)]
+    pub journal: JournalArgs,
     /// What a viewer of unknown country sees
     #[arg(long, env = "WITHHELD_UNKNOWN_VIEWER", default_value = "worldwide-only", value_name = "POLICY")]
     pub unknown_viewer: UnknownViewer,
@@ -101,6 +230,20 @@ pub struct ServeArgs {
     #[arg(long, env = "WITHHELD_SNAPSHOT_EVERY", default_value_t = 50_000, value_name = "ENTRIES",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
+    /// The file of that snapshot [default: beside the SQLite journal, or withheld-data/NAMESPACE.snapshot]
+    #[arg(long, env = "WITHHELD_SNAPSHOT", value_name = "FILE")]
+    pub snapshot: Option<PathBuf>,
+    /// Serve from the snapshot, marked STALE, if the journal is out of reach at the start
+    #[arg(long, env = "WITHHELD_SERVE_FROM_SNAPSHOT")]
+    pub serve_from_snapshot: bool,
+    /// Health says NOT_SERVING when the journal has been out of reach for longer than this [default: never for that]
+    #[arg(long, env = "WITHHELD_MAX_STALENESS", value_name = "DURATION", value_parser = span,
+          allow_hyphen_values = true)]
+    pub max_staleness: Option<Duration>,
+    /// A command is refused when the journal has been out of reach for this long
+    #[arg(long, env = "WITHHELD_WRITE_LIMIT", default_value = "900ms", value_name = "DURATION", value_parser = span,
+          allow_hyphen_values = true)]
+    pub write_limit: Duration,
     /// How long calls in flight may take to finish after SIGTERM
     #[arg(long, env = "WITHHELD_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = span,
           allow_hyphen_values = true)]

@@ -19,10 +19,10 @@ use crate::domain::event::{Attribution, Entry};
 use crate::domain::ids::{RequestId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::rules::Rules;
-use crate::domain::state::State;
 use crate::journal::{AppendError, Journal, Position};
+use crate::metrics;
 use crate::record::encode;
-use crate::replica::Replica;
+use crate::replica::{Published, Replica};
 
 /// Commands that may wait; more are refused at once.
 const QUEUE: usize = 1_024;
@@ -30,7 +30,9 @@ const QUEUE: usize = 1_024;
 const GROUP: usize = 256;
 /// How often a group is decided anew because others wrote first.
 const RACES: usize = 16;
-/// How long a command waits for its own entry to be followed.
+/// How soon a group without a certain outcome is sent again.
+const RETRY: Duration = Duration::from_millis(50);
+/// How long a command that is written waits for its own entry to be followed.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(10);
 
 /// A command that was carried out, or had been before.
@@ -53,6 +55,12 @@ pub enum DeskError {
     /// The journal cannot be written; nothing was.
     #[error("the journal cannot be written; nothing was changed")]
     JournalUnavailable,
+    /// What keeps the journal would not keep what is acknowledged; nothing was written.
+    #[error("the journal would not keep what is acknowledged, nothing was changed: {0}")]
+    JournalNotDurable(String),
+    /// The journal has another history than was followed here, and people have to decide; nothing was written.
+    #[error("{0}; nothing was changed")]
+    JournalDiverged(String),
     /// Whether it was written could not be found out.
     #[error("whether the command was written could not be found out; send it again with request_id `{0}`")]
     OutcomeUnknown(RequestId),
@@ -68,6 +76,19 @@ pub enum DeskError {
     /// The desk is closed; nothing was written.
     #[error("the service is shutting down; nothing was changed")]
     Closed,
+}
+
+impl DeskError {
+    /// What an append that wrote nothing means for those who asked for it.
+    fn of(error: &AppendError) -> Self {
+        match error {
+            AppendError::NotDurable(why) => Self::JournalNotDurable(why.clone()),
+            AppendError::Fenced(why) => Self::JournalDiverged(why.clone()),
+            AppendError::Conflict { .. } | AppendError::Unavailable(_) | AppendError::Indeterminate(_) => {
+                Self::JournalUnavailable
+            }
+        }
+    }
 }
 
 struct Waiting {
@@ -92,6 +113,9 @@ impl Desk {
         if !self.replica.is_ready() {
             return Err(DeskError::Loading);
         }
+        if let Some(fault) = self.replica.fault() {
+            return Err(DeskError::JournalDiverged(fault.to_string()));
+        }
         let request = by.request_id.clone();
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Waiting { command, by, answer }).map_err(|error| match error {
@@ -102,14 +126,16 @@ impl Desk {
     }
 }
 
-/// Opens the desk; the second part is the task that does its work, until every handle is dropped.
+/// Opens the desk; the second part is the task that does its work, until every handle is dropped. A command is refused
+/// if the journal has been out of reach for as long as `write_limit`.
 pub fn open(
     replica: Replica,
     journal: Arc<dyn Journal>,
     rules: Arc<Rules>,
+    write_limit: Duration,
 ) -> (Desk, impl Future<Output = ()> + Send + 'static) {
     let (queue, waiting) = mpsc::channel(QUEUE);
-    let worker = Worker { clock: replica.clock().clone(), replica: replica.clone(), journal, rules, tail: None };
+    let worker = Worker { clock: replica.clock().clone(), replica: replica.clone(), journal, rules, write_limit };
     (Desk { queue, replica }, worker.run(waiting))
 }
 
@@ -118,104 +144,123 @@ struct Worker {
     replica: Replica,
     journal: Arc<dyn Journal>,
     rules: Arc<Rules>,
-    /// Where the journal ended when this desk looked last.
-    tail: Option<Position>,
+    write_limit: Duration,
 }
 
-/// A group decided on a state: what is to be written, and an answer for each command once it is.
+/// A group decided on a state: what is to be written after it, and an answer for each command once it is.
 struct Decided {
     group: Vec<Waiting>,
     answers: Vec<Result<Done, Rejection>>,
+    after: Position,
     payloads: Vec<Vec<u8>>,
 }
 
 impl Worker {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
+    async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut group = Vec::new();
         while waiting.recv_many(&mut group, GROUP).await > 0 {
             self.carry_out(std::mem::take(&mut group)).await;
         }
     }
 
-    async fn carry_out(&mut self, mut group: Vec<Waiting>) {
-        for _ in 0..RACES {
-            let Some(tail) = self.level().await else {
-                return refuse(group, |_| DeskError::JournalUnavailable);
-            };
-            let (published, rules) = (self.replica.current(), Arc::clone(&self.rules));
-            // A clock set back must not make the record contradict itself.
-            let now = published.now(&self.clock);
-            let deciding =
-                tokio::task::spawn_blocking(move || decide_group(published.state.clone(), &rules, group, now)).await;
-            let Ok(decided) = deciding else {
-                return error!("deciding broke off; its commands are answered as unknown");
-            };
+    async fn carry_out(&self, group: Vec<Waiting>) {
+        let Some(mut decided) = self.decide(group).await else { return };
+        let (mut in_doubt, mut races) = (false, 0);
+        let mut patience = std::pin::pin!(tokio::time::sleep(self.write_limit));
+        loop {
             if decided.payloads.is_empty() {
                 return answer(decided.group, decided.answers);
             }
-            match self.journal.append(tail, decided.payloads).await {
-                Ok(position) => {
-                    self.tail = Some(position);
-                    return self.acknowledge(decided.group, decided.answers, position.revision).await;
-                }
+            match self.append(decided.after, decided.payloads.clone()).await {
+                Ok(end) => return self.acknowledge(decided, end.revision).await,
                 Err(AppendError::Conflict { actual }) => {
-                    info!(%actual.revision, "another desk wrote first, deciding anew");
-                    self.tail = Some(actual);
-                    group = decided.group;
-                }
-                Err(error) if error.nothing_written() => {
-                    error!(%error, source = ?std::error::Error::source(&error), "journal not written");
-                    self.tail = None;
-                    return refuse(decided.group, |_| DeskError::JournalUnavailable);
+                    info!(%actual.revision, expected = %decided.after.revision, "the journal ends elsewhere");
                 }
                 Err(error) => {
-                    error!(%error, source = ?std::error::Error::source(&error), "append without a certain outcome");
-                    return self.find_out(decided.group, decided.answers).await;
+                    error!(%error, source = ?std::error::Error::source(&error), "journal not written");
+                    if !in_doubt && error.nothing_written() {
+                        return refuse(decided.group, |_| DeskError::of(&error));
+                    }
+                    // What has been sent may still arrive: the very same is sent again, until the journal is known to
+                    // have it, or to have gone on without it.
+                    in_doubt = true;
+                }
+            }
+            let moved = tokio::select! {
+                biased;
+                () = self.replica.reached(decided.after.revision.next()) => true,
+                () = tokio::time::sleep(RETRY) => false,
+                () = &mut patience => return give_up(decided.group, in_doubt),
+            };
+            if moved {
+                races += 1;
+                if races > RACES && !in_doubt {
+                    return refuse(decided.group, |_| DeskError::LostRace);
+                }
+                let Some(anew) = self.decide(decided.group).await else { return };
+                decided = if in_doubt { anew.knowing(decided.answers) } else { anew };
+                if !in_doubt {
+                    patience.set(tokio::time::sleep(self.write_limit));
                 }
             }
         }
-        refuse(group, |_| DeskError::LostRace);
     }
 
-    /// The journal's tail, once this process's replica has it.
-    async fn level(&mut self) -> Option<Position> {
-        let tail = match self.tail {
-            Some(tail) => tail,
-            None => match self.journal.tail().await {
-                Ok(tail) => tail,
-                Err(error) => {
-                    error!(%error, "the journal's tail cannot be read");
-                    return None;
-                }
-            },
-        };
-        let followed = tokio::time::timeout(FOLLOW_LIMIT, self.replica.reached(tail.revision)).await;
-        self.tail = followed.is_ok().then_some(tail);
-        self.tail
+    /// Decides a group on what is published now.
+    async fn decide(&self, group: Vec<Waiting>) -> Option<Decided> {
+        let (published, rules) = (self.replica.current(), Arc::clone(&self.rules));
+        // A clock set back must not make the record contradict itself.
+        let now = published.now(&self.clock);
+        let deciding = tokio::task::spawn_blocking(move || decide_group(&published, &rules, group, now)).await;
+        if deciding.is_err() {
+            error!("deciding broke off; its commands are answered as unknown");
+        }
+        deciding.ok()
     }
 
-    async fn acknowledge(&self, group: Vec<Waiting>, answers: Vec<Result<Done, Rejection>>, revision: Revision) {
-        if tokio::time::timeout(FOLLOW_LIMIT, self.replica.reached(revision)).await.is_err() {
-            warn!(%revision, "acknowledging what this replica has not followed yet");
-        }
-        answer(group, answers);
+    /// Appends, and has it counted how that went.
+    async fn append(&self, after: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
+        let began = self.clock.monotonic();
+        let outcome = self.journal.append(after, payloads).await;
+        metrics::journal_append(&outcome, self.clock.monotonic().saturating_sub(began));
+        outcome
     }
 
-    /// After an append without a certain outcome: reads the journal again and looks for the commands.
-    async fn find_out(&mut self, group: Vec<Waiting>, answers: Vec<Result<Done, Rejection>>) {
-        self.tail = None;
-        if self.level().await.is_none() {
-            return refuse(group, |by| DeskError::OutcomeUnknown(by.request_id.clone()));
+    async fn acknowledge(&self, decided: Decided, revision: Revision) {
+        let Decided { group, answers, .. } = decided;
+        if tokio::time::timeout(self.write_limit, self.replica.reached(revision)).await.is_ok() {
+            return answer(group, answers);
         }
-        let current = self.replica.current();
-        for (waiting, planned) in group.into_iter().zip(answers) {
-            let outcome = match current.state.request(&waiting.by.request_id) {
-                Some((_, revision)) => planned.map(|done| Done { revision, ..done }).map_err(DeskError::from),
-                None => Err(DeskError::JournalUnavailable),
-            };
-            let _ = waiting.answer.send(outcome);
-        }
+        // It is written, and this replica will have it: those who wrote are told then, others need not wait for it.
+        let replica = self.replica.clone();
+        tokio::spawn(async move {
+            if tokio::time::timeout(FOLLOW_LIMIT, replica.reached(revision)).await.is_err() {
+                warn!(%revision, "acknowledging what this replica has not followed yet");
+            }
+            answer(group, answers);
+        });
     }
+}
+
+impl Decided {
+    /// An answer for each command that was sent before without a certain outcome: what was written is not repeated.
+    fn knowing(mut self, sent: Vec<Result<Done, Rejection>>) -> Self {
+        for (answer, sent) in self.answers.iter_mut().zip(sent) {
+            if let (Ok(done), Ok(sent)) = (answer, sent)
+                && done.repeated
+                && !sent.repeated
+            {
+                *done = Done { revision: done.revision, ..sent };
+            }
+        }
+        self
+    }
+}
+
+fn give_up(group: Vec<Waiting>, in_doubt: bool) {
+    refuse(group, |by| {
+        if in_doubt { DeskError::OutcomeUnknown(by.request_id.clone()) } else { DeskError::JournalUnavailable }
+    });
 }
 
 fn answer(group: Vec<Waiting>, answers: Vec<Result<Done, Rejection>>) {
@@ -232,7 +277,8 @@ fn refuse(group: Vec<Waiting>, why: impl Fn(&Attribution) -> DeskError) {
     }
 }
 
-fn decide_group(mut state: State, rules: &Rules, group: Vec<Waiting>, now: jiff::Timestamp) -> Decided {
+fn decide_group(published: &Published, rules: &Rules, group: Vec<Waiting>, now: jiff::Timestamp) -> Decided {
+    let mut state = published.state.clone();
     let (mut answers, mut payloads) = (Vec::with_capacity(group.len()), Vec::new());
     for waiting in &group {
         answers.push(decide(&state, rules, &waiting.command, &waiting.by, now).map(|decision| match decision {
@@ -249,7 +295,7 @@ fn decide_group(mut state: State, rules: &Rules, group: Vec<Waiting>, now: jiff:
             Decision::Nothing => Done { revision: state.revision(), repeated: false, effect: Effect::default() },
         }));
     }
-    Decided { group, answers, payloads }
+    Decided { group, answers, after: published.position(), payloads }
 }
 
 /// Throws staged lists away that no order has used for this long, looking every so often, for ever.

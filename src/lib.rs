@@ -22,6 +22,10 @@ pub mod replica;
 pub mod api;
 pub mod desk;
 
+pub mod http;
+pub mod metrics;
+pub mod readiness;
+
 pub mod cli;
 pub mod server;
 

@@ -4,7 +4,8 @@
 //! runs on the ordinary runtime and cannot starve them. A part that ends before it is told to ends the process.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,22 +15,24 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use tracing::{error, info};
 
 use crate::api::{Context, Orders, Protections, Visibility};
 use crate::clock::Clock;
-use crate::config::{JournalUrl, ServeArgs};
+use crate::config::{HttpListen, JournalUrl, ServeArgs};
 use crate::desk;
 use crate::domain::locator::Links;
 use crate::domain::regime::Regimes;
 use crate::domain::rules::Rules;
 use crate::domain::territory::{DataError, Groups};
+use crate::http::{Http, Pages};
 use crate::journal::Journal;
 use crate::journal::memory::MemoryJournal;
+use crate::journal::redis::{RedisJournal, SetUpError};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
+use crate::metrics::{self, calls::Calls, calls::Counting};
 use crate::pb::v1 as pb;
+use crate::readiness::{Gate, Readiness};
 use crate::record::snapshot::SnapshotFile;
 use crate::replica::{self, Replica, ReplicaError, Snapshots};
 
@@ -37,6 +40,17 @@ use crate::replica::{self, Replica, ReplicaError, Snapshots};
 const QUERY_SERVICES: &[&str] = &[pb::visibility_service_server::SERVICE_NAME];
 /// What operators may call.
 const ADMIN_SERVICES: &[&str] = &[pb::order_service_server::SERVICE_NAME, pb::protection_service_server::SERVICE_NAME];
+
+/// What both listeners have beside these.
+const COMMON_SERVICES: &[&str] =
+    &["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+/// What describes them all.
+const DESCRIPTORS: [&[u8]; 4] = [
+    pb::DESCRIPTORS,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
 
 /// An item is small, ten thousand of them are not.
 const MAX_ADMIN_MESSAGE: usize = 64 << 20;
@@ -47,11 +61,23 @@ pub enum ServeError {
     /// The journal cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The journal on Redis cannot be set up.
+    #[error(transparent)]
+    SetUp(#[from] SetUpError),
+    /// There is no place for a snapshot.
+    #[error("the snapshot `{path}` has no place")]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// A data file cannot be read.
     #[error("the data file `{path}` cannot be read")]
     DataFile {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The cause.
         #[source]
         source: std::io::Error,
@@ -104,14 +130,32 @@ fn rules(args: &ServeArgs) -> Result<Rules, ServeError> {
     })
 }
 
-fn journal(url: &JournalUrl, snapshot_every: u64) -> Result<(Arc<dyn Journal>, Snapshots), ServeError> {
-    match url {
-        JournalUrl::Memory => Ok((Arc::new(MemoryJournal::default()), Snapshots::none())),
+fn journal(args: &ServeArgs) -> Result<(Arc<dyn Journal>, Snapshots), ServeError> {
+    let snapshots = |beside: PathBuf| -> Result<Snapshots, ServeError> {
+        let path = args.snapshot.clone().unwrap_or(beside);
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(|source| ServeError::Snapshot { path: path.clone(), source })?;
+        }
+        Ok(Snapshots::in_file(SnapshotFile::at(path), args.snapshot_every).serving(args.serve_from_snapshot))
+    };
+    match &args.journal.journal {
+        JournalUrl::Memory => {
+            metrics::journal_connected(true);
+            Ok((Arc::new(MemoryJournal::default()), Snapshots::none()))
+        }
         JournalUrl::Sqlite(path) => {
             let mut beside = path.as_os_str().to_owned();
             beside.push(".snapshot");
-            let snapshots = Snapshots::in_file(SnapshotFile::at(beside), snapshot_every);
-            Ok((Arc::new(SqliteJournal::open(path)?), snapshots))
+            let journal = SqliteJournal::open(path)?;
+            metrics::journal_connected(true);
+            Ok((Arc::new(journal), snapshots(beside.into())?))
+        }
+        JournalUrl::Redis(url) => {
+            let options = args.journal.redis(url);
+            let snapshots = snapshots(format!("withheld-data/{}.snapshot", options.namespace).into())?;
+            let journal = Arc::new(RedisJournal::open(options)?);
+            Ok((Arc::clone(&journal) as _, snapshots.shared(journal)))
         }
     }
 }
@@ -131,15 +175,10 @@ fn listen(address: SocketAddr, shared: bool) -> Result<std::net::TcpListener, Se
 
 /// Reflection that lists the services of one listener; the files it serves describe those of both.
 fn reflection(services: &[&str]) -> Result<Routes, ServeError> {
-    let common =
-        ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
     let files = || {
-        let files = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
-        services.iter().chain(&common).fold(files, |files, name| files.with_service_name(*name))
+        let files = tonic_reflection::server::Builder::configure();
+        let files = DESCRIPTORS.iter().fold(files, |files, set| files.register_encoded_file_descriptor_set(set));
+        services.iter().chain(COMMON_SERVICES).fold(files, |files, name| files.with_service_name(*name))
     };
     let broken = |_| ServeError::Ended("reflection");
     Ok(Routes::new(files().build_v1().map_err(broken)?).add_service(files().build_v1alpha().map_err(broken)?))
@@ -149,22 +188,14 @@ fn reflection(services: &[&str]) -> Result<Routes, ServeError> {
 struct Running {
     context: Context,
     keep_uploads: Duration,
-    health: [HealthReporter; 2],
+    gate: Gate,
+    calls: Calls,
     tasks: TaskTracker,
     /// Cancelled when calls in flight are waited for no longer.
     cut: CancellationToken,
 }
 
 impl Running {
-    async fn set_health(&self, status: ServingStatus) {
-        let [queries, admin] = &self.health;
-        for (reporter, names) in [(queries, QUERY_SERVICES), (admin, ADMIN_SERVICES)] {
-            for name in names.iter().chain(&[""]) {
-                reporter.set_service_status(*name, status).await;
-            }
-        }
-    }
-
     fn query_routes(&self, health: Routes) -> Routes {
         let visibility =
             pb::visibility_service_server::VisibilityServiceServer::new(Visibility::new(self.context.clone()));
@@ -185,6 +216,7 @@ impl Running {
 async fn serve_listener(
     listener: std::net::TcpListener,
     routes: Routes,
+    counting: Counting,
     stop: CancellationToken,
     cut: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -193,6 +225,7 @@ async fn serve_listener(
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(counting)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tokio::select! {
@@ -212,12 +245,13 @@ fn spawn_query_thread(
     fault: tokio::sync::mpsc::Sender<ServeError>,
 ) -> Result<(), ServeError> {
     let (stop, cut) = (running.context.stop.clone(), running.cut.clone());
+    let counting = running.calls.layer();
     let ended = running.tasks.token();
     let work = move || {
         let _ended = ended;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let result = match runtime {
-            Ok(runtime) => runtime.block_on(serve_listener(listener, routes, stop, cut)),
+            Ok(runtime) => runtime.block_on(serve_listener(listener, routes, counting, stop, cut)),
             Err(source) => Err(ServeError::System { what: "a runtime", source }),
         };
         if let Err(error) = result {
@@ -239,12 +273,12 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<(), ServeError> {
     let rules = Arc::new(rules(&args)?);
-    let (url, every) = (args.journal.clone(), args.snapshot_every);
-    let opened = tokio::task::spawn_blocking(move || journal(&url, every)).await;
+    let for_journal = args.clone();
+    let opened = tokio::task::spawn_blocking(move || journal(&for_journal)).await;
     let (journal, snapshots) = opened.map_err(|_| ServeError::Ended("opening the journal"))??;
 
-    let replica = Replica::new(clock, args.stale_after);
-    let (desk, desk_work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::clone(&rules));
+    let replica = Replica::new(clock.clone(), args.stale_after);
+    let (desk, desk_work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::clone(&rules), args.write_limit);
     let context = Context {
         replica: replica.clone(),
         desk: desk.clone(),
@@ -258,16 +292,21 @@ pub async fn run(
     let running = Running {
         context,
         keep_uploads: args.keep_uploads,
-        health: [query_health, admin_health],
+        // Ready-means-loaded: before anything listens, nothing reports SERVING.
+        gate: Gate::closed([(query_health, QUERY_SERVICES), (admin_health, ADMIN_SERVICES)]).await,
+        calls: Calls::new(&DESCRIPTORS, &[QUERY_SERVICES, ADMIN_SERVICES, COMMON_SERVICES].concat(), clock)
+            .map_err(|_| ServeError::Ended("counting calls"))?,
         tasks: TaskTracker::new(),
         cut: CancellationToken::new(),
     };
-    // Ready-means-loaded: before anything listens, nothing reports SERVING.
-    running.set_health(ServingStatus::NotServing).await;
 
     let (fault, mut faults) = tokio::sync::mpsc::channel(8);
     let admin = listen(args.admin_listen, false)?;
     let first = listen(args.listen, true)?;
+    let http = match args.http_listen {
+        HttpListen::Off => None,
+        HttpListen::At(address) => Some(listen(address, false)?),
+    };
     let local = |listener: &std::net::TcpListener, address| listener.local_addr().unwrap_or(address);
     let (query_address, admin_address) = (local(&first, args.listen), local(&admin, args.admin_listen));
     let threads = args
@@ -283,17 +322,23 @@ pub async fn run(
     }
     let routes = running.admin_routes(reflection(ADMIN_SERVICES)?.add_service(admin_health_service));
     let (admin_stop, cut, admin_fault) = (stop.clone(), running.cut.clone(), fault.clone());
+    let counting = running.calls.layer();
     running.tasks.spawn(async move {
-        if let Err(error) = serve_listener(admin, routes, admin_stop, cut).await {
+        if let Err(error) = serve_listener(admin, routes, counting, admin_stop, cut).await {
             let _ = admin_fault.try_send(error);
         }
+    });
+    let pages = Pages { replica: replica.clone(), gate: running.gate.clone(), calls: running.calls.clone() };
+    let http = Http::start(http, pages, move |ended| {
+        let system = |source| ServeError::System { what: "a listener", source };
+        let _ = fault.try_send(ended.map_or_else(system, |()| ServeError::Ended("the HTTP listener")));
     });
     tokio::spawn(desk_work);
     tokio::spawn(desk::discard_old_uploads(desk, args.keep_uploads, Duration::from_mins(1)));
     // The replica goes on until nothing is appended any more.
     let fold_stop = CancellationToken::new();
     let mut following = tokio::spawn(replica::run(replica.clone(), journal, snapshots, fold_stop.clone()));
-    info!(queries = %query_address, admin = %admin_address, journal = %args.journal, threads, "listening");
+    info!(queries = %query_address, admin = %admin_address, http = %http, journal = %args.journal, threads, "listening");
     ready(query_address, admin_address);
 
     let fault = tokio::select! {
@@ -303,16 +348,10 @@ pub async fn run(
             Ok(Ok(())) | Err(_) => ServeError::Ended("the replica"),
         }),
         error = faults.recv() => error,
-        // Never ends by itself: after the first time level, it waits.
-        () = async {
-            replica.ready().await;
-            running.set_health(ServingStatus::Serving).await;
-            info!("serving");
-            std::future::pending().await
-        } => None,
+        () = running.gate.keep(&replica, args.max_staleness) => None,
     };
 
-    running.set_health(ServingStatus::NotServing).await;
+    running.gate.set(Readiness::Stopping).await;
     stop.cancel();
     running.tasks.close();
     if tokio::time::timeout(args.drain, running.tasks.wait()).await.is_err() {
@@ -326,6 +365,7 @@ pub async fn run(
     }
     fold_stop.cancel();
     following.await.map_err(|_| ServeError::Ended("the replica"))??;
+    http.stop().await;
     info!("stopped");
     Ok(())
 }

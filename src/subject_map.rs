@@ -33,13 +33,13 @@ impl SubjectMap {
         self.base.get(&id).copied().unwrap_or(0)
     }
 
-    /// Sets the numbers of ids, each given the number it had.
-    pub fn update(&mut self, ids: impl Iterator<Item = u64>, mut number: impl FnMut(u32) -> u32) {
+    /// Sets the numbers of ids, each given the id and the number it had.
+    pub fn update(&mut self, ids: impl Iterator<Item = u64>, mut number: impl FnMut(u64, u32) -> u32) {
         let base = &self.base;
         let overlay = Arc::make_mut(&mut self.overlay);
         for id in ids {
             let slot = overlay.entry(id).or_insert_with(|| base.get(&id).copied().unwrap_or(0));
-            *slot = number(*slot);
+            *slot = number(id, *slot);
         }
         if overlay.len() > OVERLAY_LIMIT.max(base.len() / 8) {
             self.fold();
@@ -89,7 +89,7 @@ mod tests {
             for (start, count, number) in writes {
                 let (before, was) = (map.clone(), plain.clone());
                 let ids = (start..).step_by(3).take(count);
-                map.update(ids.clone(), |_| number);
+                map.update(ids.clone(), |_, _| number);
                 for id in ids {
                     if number == 0 { plain.remove(&id); } else { plain.insert(id, number); }
                 }

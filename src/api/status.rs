@@ -221,6 +221,8 @@ fn desk(error: DeskError) -> Answer {
     match error {
         DeskError::Refused(rejection) => rejected(rejection),
         DeskError::JournalUnavailable => answer(Code::Unavailable, Reason::JournalUnavailable, message).retry(later),
+        DeskError::JournalNotDurable(_) => answer(Code::Unavailable, Reason::JournalNotDurable, message).retry(later),
+        DeskError::JournalDiverged(_) => answer(Code::FailedPrecondition, Reason::JournalDiverged, message),
         DeskError::OutcomeUnknown(request) => answer(Code::Unavailable, Reason::OutcomeUnknown, message)
             .with("request_id", request)
             .with("written", "unknown")

@@ -44,6 +44,11 @@ impl Client {
     async fn connect(&self, endpoint: &str) -> Result<Channel, CliError> {
         let parsed = Endpoint::from_shared(endpoint.to_owned())
             .map_err(|_| CliError::usage(format!("`{endpoint}` is not an endpoint: write http://HOST:PORT")))?;
+        if parsed.uri().scheme_str() != Some("http") {
+            return Err(CliError::usage(format!(
+                "`{endpoint}` asks for something else than plain http, which is all that is spoken here: write http://HOST:PORT"
+            )));
+        }
         let endpoint_ready = parsed.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true);
         endpoint_ready.connect().await.map_err(|_| CliError::unreachable(endpoint))
     }

@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::Format;
+use super::output::say;
 
 /// See the module.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(super) enum CliError {
     Usage(String),
     /// The service or the journal said no.
     Runtime { message: String, reason: String, fields: Vec<(String, String)>, hint: Option<String> },
+    /// The person at the terminal said no.
+    Declined,
     /// Nobody reads our output any more.
     PipeClosed,
 }
@@ -52,14 +55,17 @@ impl CliError {
     pub(super) fn code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Runtime { .. } => ExitCode::FAILURE,
+            Self::Runtime { .. } | Self::Declined => ExitCode::FAILURE,
             Self::PipeClosed => ExitCode::SUCCESS,
         }
     }
 
     pub(super) fn print(&self, format: Format) {
+        let declined = "nothing was changed".to_owned();
         let (message, reason, fields, hint) = match self {
             Self::PipeClosed => return,
+            Self::Declined if format == Format::Table => return say(declined),
+            Self::Declined => (&declined, "DECLINED", [].as_slice(), &None),
             Self::Usage(message) => (message, "USAGE", [].as_slice(), &None),
             Self::Runtime { message, reason, fields, hint } => (message, reason.as_str(), fields.as_slice(), hint),
         };
@@ -69,12 +75,13 @@ impl CliError {
             eprintln!("{}", serde_json::json!({"error": message, "reason": reason, "fields": fields, "hint": hint}));
             return;
         }
-        // A single bad field says no more than the message does.
-        eprintln!("error: {}", if fields.len() > 1 { "the request is refused" } else { message });
-        if fields.len() > 1 {
-            for (field, description) in fields {
-                eprintln!("  {field}: {description}");
-            }
+        // What is said of bad fields is the fields once more.
+        let only_fields = reason == "BAD_FIELDS" && fields.len() > 1;
+        eprintln!("error: {}", if only_fields { "the request is refused" } else { message });
+        for (field, description) in
+            fields.iter().filter(|(_, description)| only_fields || !message.contains(description))
+        {
+            eprintln!("  {field}: {description}");
         }
         if let Some(hint) = hint {
             eprintln!("hint: {hint}");
@@ -93,9 +100,19 @@ impl From<Status> for CliError {
         let hint = match status.code() {
             Code::Unavailable if retry => Some("trying again shortly may help".to_owned()),
             Code::DeadlineExceeded | Code::Cancelled => Some("give it more time with --timeout".to_owned()),
+            Code::Unimplemented => Some(
+                "queries are answered at --endpoint, by default on port 50051, and operators work at --admin-endpoint, on \
+                 50052: are the two mixed up?"
+                    .to_owned(),
+            ),
+            // An error of the service has a reason; this one arose on the way to it.
+            Code::Internal | Code::Unknown if reason.is_empty() => {
+                Some("is it `withheld` that listens there?".to_owned())
+            }
             _ => None,
         };
         let message = match status.message() {
+            _ if status.code() == Code::Unimplemented => "what answers there does not do this".to_owned(),
             "" => format!("the service answered {}", status.code().description()),
             message => message.to_owned(),
         };

@@ -1,12 +1,14 @@
 //! The command line: the daemon, and the desk's commands as a client of the public API.
 //!
 //! Knows the API as any client does; nothing of the domain's inside. Results go to standard output, everything said to
-//! the person at the terminal to standard error. Exit codes: 0 done, 1 the service or journal said no, 2 wrong usage.
+//! the person at the terminal to standard error. Exit codes: 0 done, 1 the service, the journal or the person asked said
+//! no, 2 wrong usage.
 
 mod client;
 mod error;
 mod item_list;
 mod journal;
+mod list_file;
 mod order_file;
 mod orders;
 mod output;
@@ -106,6 +108,11 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// A moment as people write it: with its offset, or it would be a guess.
+fn moment(text: &str) -> Result<jiff::Timestamp, &'static str> {
+    text.parse().map_err(|_| "write a time with its offset, like 2021-02-05T12:00:00Z or 2021-02-05T17:30+05:30")
 }
 
 /// Does what was asked for, and says how it went.

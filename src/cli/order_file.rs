@@ -54,8 +54,10 @@ enum Time {
 
 /// The order of a file.
 pub(super) fn read(path: &Path) -> Result<pb::OrderSpec, CliError> {
-    let text = std::fs::read_to_string(path)
+    let bytes = std::fs::read(path)
         .map_err(|error| CliError::usage(format!("the order file `{}` cannot be read: {error}", path.display())))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| CliError::usage(format!("the order file `{}` is not UTF-8: save it as UTF-8", path.display())))?;
     parse(&text).map_err(|why| CliError::usage(format!("the order file `{}` is not right: {why}", path.display())))
 }
 
@@ -97,8 +99,22 @@ fn territory(territory: Territory) -> Result<pb::Territory, String> {
     Ok(pb::Territory { territory: Some(territory) })
 }
 
+/// What is wrong with the TOML, in the words of who writes it.
+fn explained(error: &toml::de::Error) -> String {
+    let said = error.to_string();
+    let mut said = said
+        .trim_end()
+        .replace("expected a sequence", "expected a list, like [\"this\"]")
+        .replace("expected u64", "expected a number of items, like 1435");
+    // A table goes on until the next one begins.
+    if said.contains("expected one of `countries`, `group`, `worldwide`") {
+        said.push_str("\nhint: what stands below [territory] belongs to it: write the order's own fields above");
+    }
+    said
+}
+
 fn parse(text: &str) -> Result<pb::OrderSpec, String> {
-    let file: OrderFile = toml::from_str(text).map_err(|error| error.to_string())?;
+    let file: OrderFile = toml::from_str(text).map_err(|error| explained(&error))?;
     let instrument = |e: &pb::Instrument| e.as_str_name();
     let confidentiality = |e: &pb::Confidentiality| e.as_str_name();
     let basis = |e: &pb::Basis| e.as_str_name();
@@ -166,6 +182,9 @@ mod tests {
                 "`letter` is not one of court_order",
             ),
             (LEAST.to_owned(), "territory"),
+            (format!("{LEAST}[territory]\ngroup = 'EU'\nspecified_items = 1\n"), "hint: what stands below [territory]"),
+            (format!("{LEAST}[territory]\ncountries = 'IN'\n"), "expected a list"),
+            (format!("{LEAST}specified_items = -1\n[territory]\ngroup = 'EU'\n"), "expected a number of items"),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(says), "{error}");

@@ -99,7 +99,10 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<bool, CliError> {
     let _ = write!(io::stderr(), "{question} [y/N] ");
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(|e| CliError::failed(format!("no answer can be read: {e}")))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    if !answer.ends_with('\n') {
+        say("");
+    }
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// A number of things: `1 order`, `2 orders`.

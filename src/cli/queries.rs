@@ -10,6 +10,7 @@ use tonic::Code;
 use super::client::Client;
 use super::error::CliError;
 use super::item_list;
+use super::moment;
 use super::output::{Output, progress, say};
 use super::show::{
     basis, disposition, freshness_json, freshness_line, item_json, order_json, seconds, state, subject_text, time,
@@ -59,7 +60,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "CC", default_value = "")]
     country: String,
     /// Ask about this time, for example 2021-02-05T12:00:00Z [default: now]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     at: Option<jiff::Timestamp>,
 }
 
@@ -279,7 +280,7 @@ pub(super) async fn watch(args: WatchArgs, client: &Client, out: &mut Output) ->
                     match stream.message().await {
                         Ok(Some(message)) => {
                             pause = Duration::from_millis(200);
-                            print_changes(&message, out)?;
+                            print_changes(&message, after, out)?;
                             after = message.resume_after_revision;
                         }
                         Ok(None) => break None,
@@ -302,13 +303,17 @@ pub(super) async fn watch(args: WatchArgs, client: &Client, out: &mut Output) ->
     }
 }
 
-fn print_changes(message: &pb::WatchWithholdingsResponse, out: &mut Output) -> Result<(), CliError> {
-    for change in &message.changes {
+/// `before` is the revision to resume after until the last line of the message is dealt with.
+fn print_changes(message: &pb::WatchWithholdingsResponse, before: u64, out: &mut Output) -> Result<(), CliError> {
+    for (at, change) in message.changes.iter().enumerate() {
         if out.is_json() {
             let mut line = change_json(change);
             if let Some(fields) = line.as_object_mut() {
+                let last = at + 1 == message.changes.len();
+                let resume_after = if last { message.resume_after_revision } else { before };
                 let revision = message.freshness.map_or(0, |f| f.revision);
                 fields.insert("revision".to_owned(), revision.to_string().into());
+                fields.insert("resume_after_revision".to_owned(), resume_after.to_string().into());
             }
             out.line(line)?;
         } else {

@@ -105,6 +105,7 @@ pub(super) fn effect_text(effect: Option<&pb::Effect>, verb: &str) -> String {
     let mut text = format!("{} {verb}", subjects(e.accounts_changed, e.posts_changed));
     match e.countries.as_slice() {
         // The only country has the same numbers once more.
+        [only] if only.country_code == "XX" => text.push_str(" worldwide"),
         [only] => text.push_str(&format!(" in {}", only.country_code)),
         few if few.len() <= 8 => {
             let country = |c: &pb::CountryChange| format!("{}: {}", c.country_code, subjects(c.accounts, c.posts));

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::fingerprint::{Element, Fingerprint, Key};
 use super::ids::Subject;
 use super::order::OrderNo;
 use crate::subject_map::SubjectMap;
@@ -23,6 +24,8 @@ pub struct Holdings {
     sets: imbl::Vector<Arc<[OrderNo]>>,
     numbers: imbl::HashMap<Arc<[OrderNo]>, SetNo>,
     containing: imbl::HashMap<OrderNo, imbl::Vector<SetNo>>,
+    /// Of every order with every subject it holds.
+    fingerprint: Fingerprint,
 }
 
 impl Holdings {
@@ -64,40 +67,59 @@ impl Holdings {
         &self.posts
     }
 
+    /// Of all that is held, for the state's digest.
+    pub(crate) const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
     /// An order holds these subjects too.
-    pub fn add(&mut self, order: OrderNo, subjects: &[Subject]) {
-        self.transit(subjects, |orders| {
+    pub(crate) fn add(&mut self, order: OrderNo, key: Key, subjects: &[Subject]) {
+        let with = |orders: &[OrderNo]| {
             let mut orders = orders.to_vec();
             if let Err(at) = orders.binary_search(&order) {
                 orders.insert(at, order);
             }
             orders
-        });
+        };
+        self.transit(key, subjects, with, Fingerprint::add);
     }
 
     /// An order does not hold these subjects any more; others may.
-    pub fn remove(&mut self, order: OrderNo, subjects: &[Subject]) {
-        self.transit(subjects, |orders| orders.iter().copied().filter(|o| *o != order).collect());
+    pub(crate) fn remove(&mut self, order: OrderNo, key: Key, subjects: &[Subject]) {
+        let without = |orders: &[OrderNo]| orders.iter().copied().filter(|o| *o != order).collect();
+        self.transit(key, subjects, without, Fingerprint::remove);
     }
 
-    fn transit(&mut self, subjects: &[Subject], change: impl Fn(&[OrderNo]) -> Vec<OrderNo>) {
+    fn transit(
+        &mut self,
+        key: Key,
+        subjects: &[Subject],
+        change: impl Fn(&[OrderNo]) -> Vec<OrderNo>,
+        count: impl Fn(&mut Fingerprint, Element),
+    ) {
         let (mut accounts, mut posts) = (std::mem::take(&mut self.accounts), std::mem::take(&mut self.posts));
+        let mut fingerprint = self.fingerprint;
         let mut known = HashMap::new();
-        let mut next = |set: SetNo| {
-            *known.entry(set).or_insert_with(|| {
+        let mut next = |id: u64, set: SetNo, element: fn(Key, u64) -> Element| {
+            let next = *known.entry(set).or_insert_with(|| {
                 let orders = change(self.orders_in(set));
                 self.number_of(orders)
-            })
+            });
+            // Another set: the order was not in it and now is, or the other way round.
+            if next != set {
+                count(&mut fingerprint, element(key, id));
+            }
+            next
         };
         accounts.update(
             subjects.iter().filter_map(|s| if let Subject::Account(id) = s { Some(id.get()) } else { None }),
-            &mut next,
+            |id, set| next(id, set, Key::holds_account),
         );
         posts.update(
             subjects.iter().filter_map(|s| if let Subject::Post(id) = s { Some(id.get()) } else { None }),
-            &mut next,
+            |id, set| next(id, set, Key::holds_post),
         );
-        (self.accounts, self.posts) = (accounts, posts);
+        (self.accounts, self.posts, self.fingerprint) = (accounts, posts, fingerprint);
     }
 
     fn number_of(&mut self, orders: Vec<OrderNo>) -> SetNo {

@@ -8,6 +8,7 @@ pub mod decide;
 pub mod digest;
 pub mod effect;
 pub mod event;
+pub mod fingerprint;
 pub mod holdings;
 pub mod ids;
 pub mod item;

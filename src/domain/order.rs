@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::digest::Digest;
 use super::event::{OrderApplied, OrderChange, Recorded};
+use super::fingerprint::{Element, Key};
 use super::ids::{OrderId, UploadId};
 use super::item::{Disposition, Items};
 use super::spec::{OrderSpec, words};
@@ -61,6 +62,7 @@ pub struct Order {
     applied: Recorded,
     event: Arc<OrderApplied>,
     items: Items,
+    key: Key,
     later: Vec<(Recorded, OrderChange)>,
     standing: Standing,
     lifted_items: imbl::OrdMap<u32, Timestamp>,
@@ -70,8 +72,8 @@ impl Order {
     /// An order as it was applied; `items` are the staged ones and the event's own.
     #[must_use]
     pub fn new(number: OrderNo, applied: Recorded, event: Arc<OrderApplied>, items: Items) -> Self {
-        let standing = Standing::Applied;
-        Self { number, applied, event, items, later: Vec::new(), standing, lifted_items: imbl::OrdMap::new() }
+        let (key, standing) = (Key::of_order(&event), Standing::Applied);
+        Self { number, applied, event, items, key, later: Vec::new(), standing, lifted_items: imbl::OrdMap::new() }
     }
 
     /// Its number.
@@ -156,6 +158,21 @@ impl Order {
     #[must_use]
     pub fn items_lifted(&self) -> usize {
         self.lifted_items.len()
+    }
+
+    /// What its elements of the state's digest are hashed under.
+    pub(crate) const fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Where it stands, as an element of the state's digest.
+    pub(crate) fn element(&self) -> Element {
+        let standing = match self.standing {
+            Standing::Applied => "applied",
+            Standing::Stayed => "stayed",
+            Standing::Lifted => "lifted",
+        };
+        self.key.stands(standing, self.last().revision)
     }
 
     /// Folds in what happened to it.

@@ -82,7 +82,7 @@ pub enum Rejection {
         command: &'static str,
     },
     /// Items that the order does not withhold.
-    #[error("{} of the items are not withheld by order `{order}`; nothing is lifted", items.len())]
+    #[error("order `{order}` does not withhold {} of the items; nothing is lifted", items.len())]
     ItemsNotInOrder {
         /// The order.
         order: OrderId,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::digest::Digest;
 use super::event::{Entry, Event, OrderApplied, OrderChange, Recorded};
+use super::fingerprint::{Element, Fingerprint, StateDigest};
 use super::holdings::Holdings;
 use super::ids::{AccountId, OrderId, RequestId, Revision, Subject, UploadId};
 use super::item::{ItemChunk, Items, subject_of};
@@ -57,6 +58,13 @@ pub struct Touched {
     pub order: Option<OrderNo>,
 }
 
+impl Upload {
+    fn element(&self, id: &UploadId) -> Element {
+        let last = self.entries.last().map_or(Revision::START, |(recorded, _)| recorded.revision);
+        Element::upload(id, self.items.len(), last)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -70,6 +78,8 @@ pub struct State {
     uploads: imbl::OrdMap<UploadId, Arc<Upload>>,
     requests: imbl::HashMap<RequestId, (Digest, Revision)>,
     request_order: imbl::Vector<RequestId>,
+    /// Of all this but the holdings, which keep their own, and the revision and time.
+    fingerprint: Fingerprint,
 }
 
 impl State {
@@ -83,6 +93,15 @@ impl State {
     #[must_use]
     pub const fn at(&self) -> Timestamp {
         self.at
+    }
+
+    /// The digest of all this: replicas that are at the same revision have the same, or one of them is wrong. Kept up
+    /// with every change, so that asking costs nothing.
+    #[must_use]
+    pub fn digest(&self) -> StateDigest {
+        let mut whole = self.fingerprint.and(self.holdings.fingerprint());
+        whole.add(Element::time(self.revision, self.at));
+        whole.digest()
     }
 
     /// All orders, in the order they were applied.
@@ -178,12 +197,10 @@ impl State {
                 );
                 staged.items.push(Arc::clone(items));
                 staged.entries.push((recorded, Arc::clone(items)));
-                self.uploads.insert(upload.clone(), Arc::new(staged));
+                self.put_upload(upload.clone(), staged);
             }
             Event::UploadsDiscarded(uploads) => {
-                for upload in uploads {
-                    self.uploads.remove(upload);
-                }
+                uploads.iter().for_each(|upload| self.drop_upload(upload));
             }
             Event::OrderApplied(applied) => return self.fold_applied(recorded, applied),
             Event::OrderChanged { order, change } => return self.fold_changed(recorded, order, change),
@@ -193,9 +210,7 @@ impl State {
                 }
             }
             Event::AccountsUnprotected(accounts) => {
-                for account in accounts {
-                    self.protections.remove(account);
-                }
+                accounts.iter().for_each(|account| self.unprotect(*account));
             }
         }
         Ok(Touched::default())
@@ -203,7 +218,31 @@ impl State {
 
     fn protect(&mut self, account: AccountId, category: Category, since: Timestamp) {
         if self.protection(account).is_none_or(|p| p.category != category) {
-            self.protections.insert(account, Protection { category, since });
+            self.put_protection(account, Protection { category, since });
+        }
+    }
+
+    fn put_protection(&mut self, account: AccountId, protection: Protection) {
+        self.unprotect(account);
+        self.fingerprint.add(Element::protection(account, &protection));
+        self.protections.insert(account, protection);
+    }
+
+    fn unprotect(&mut self, account: AccountId) {
+        if let Some(protection) = self.protections.remove(&account) {
+            self.fingerprint.remove(Element::protection(account, &protection));
+        }
+    }
+
+    fn put_upload(&mut self, id: UploadId, upload: Upload) {
+        self.drop_upload(&id);
+        self.fingerprint.add(upload.element(&id));
+        self.uploads.insert(id, Arc::new(upload));
+    }
+
+    fn drop_upload(&mut self, id: &UploadId) {
+        if let Some(upload) = self.uploads.remove(id) {
+            self.fingerprint.remove(upload.element(id));
         }
     }
 
@@ -223,7 +262,7 @@ impl State {
             return Err(format!("{} items, but {} dispositions", items.len(), applied.dispositions.len()));
         }
         if let Some(upload) = &applied.upload {
-            self.uploads.remove(upload);
+            self.drop_upload(upload);
         }
         let number = OrderNo(u32::try_from(self.orders.len()).map_err(|_| "too many orders".to_owned())?);
         self.add_order(Order::new(number, recorded, Arc::clone(applied), items));
@@ -233,7 +272,8 @@ impl State {
     fn add_order(&mut self, order: Order) {
         let number = order.number();
         let subjects: Vec<Subject> = order.effective_items().map(|(_, subject)| subject).collect();
-        self.holdings.add(number, &subjects);
+        self.holdings.add(number, order.key(), &subjects);
+        self.fingerprint.add(order.element());
         for boundary in [order.spec().effective_from, order.spec().expires_at].into_iter().flatten() {
             self.boundaries.insert((boundary, number));
         }
@@ -243,7 +283,7 @@ impl State {
 
     fn fold_changed(&mut self, recorded: Recorded, id: &OrderId, change: &OrderChange) -> Result<Touched, String> {
         let order = self.order(id).ok_or_else(|| format!("no order `{id}`"))?;
-        let number = order.number();
+        let (number, key) = (order.number(), order.key());
         let released: Vec<Subject> = match change {
             OrderChange::Lifted => order.effective_items().map(|(_, subject)| subject).collect(),
             OrderChange::ItemsLifted(positions) => {
@@ -255,21 +295,26 @@ impl State {
             OrderChange::Stayed | OrderChange::Resumed | OrderChange::Correspondence(_) => Vec::new(),
         };
         // Union: only this order lets go of them; the sets keep every other one.
-        self.holdings.remove(number, &released);
+        self.holdings.remove(number, key, &released);
         if let Some(order) = self.orders.get_mut(number.0 as usize) {
+            self.fingerprint.remove(order.element());
             Arc::make_mut(order).change(recorded, change.clone());
+            self.fingerprint.add(order.element());
         }
         Ok(Touched { order: Some(number) })
     }
 
     fn remember(&mut self, id: RequestId, digest: Digest, revision: Revision) {
-        if self.requests.insert(id.clone(), (digest, revision)).is_none() {
-            self.request_order.push_back(id);
+        self.fingerprint.add(Element::request(&id, digest, revision));
+        match self.requests.insert(id.clone(), (digest, revision)) {
+            Some((digest, revision)) => self.fingerprint.remove(Element::request(&id, digest, revision)),
+            None => self.request_order.push_back(id),
         }
         if self.request_order.len() > REMEMBERED_REQUESTS
             && let Some(oldest) = self.request_order.pop_front()
+            && let Some((digest, revision)) = self.requests.remove(&oldest)
         {
-            self.requests.remove(&oldest);
+            self.fingerprint.remove(Element::request(&oldest, digest, revision));
         }
     }
 }
@@ -304,7 +349,7 @@ impl Restore {
         self.0.add_order(order);
         if lifted && let Some(order) = self.0.orders.back() {
             let subjects: Vec<Subject> = order.effective_items().map(|(_, subject)| subject).collect();
-            self.0.holdings.remove(number, &subjects);
+            self.0.holdings.remove(number, order.key(), &subjects);
         }
         Ok(())
     }
@@ -319,7 +364,7 @@ impl Restore {
 
     /// A place on the protected list.
     pub fn protection(&mut self, account: AccountId, protection: Protection) {
-        self.0.protections.insert(account, protection);
+        self.0.put_protection(account, protection);
     }
 
     /// A remembered command; oldest first.

@@ -71,7 +71,7 @@ impl Journal for MemoryJournal {
         let skip = usize::try_from(after.revision.get()).unwrap_or(usize::MAX);
         let known = skip.checked_sub(1).map_or(Some(Hash::GENESIS), |at| rows.get(at).map(|(hash, _)| *hash));
         if known != Some(after.hash) {
-            return Err(ReadError::Diverged { revision: after.revision });
+            return Err(ReadError::Diverged { revision: after.revision, end: end(&rows).revision });
         }
         let next = (after.revision.next().get()..).zip(rows.iter().skip(skip).take(limit));
         chained(after, next.map(|(revision, (hash, payload))| (revision, hash.as_bytes().to_vec(), payload.clone())))

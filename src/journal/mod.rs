@@ -3,9 +3,11 @@
 //! An append-only, totally ordered, hash-chained log at revisions 1, 2, 3 … Knows nothing of orders: an entry is bytes.
 
 pub mod memory;
+pub mod redis;
 pub mod sqlite;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +114,12 @@ pub enum AppendError {
     /// It may have been written: read it again and find out, never guess.
     #[error("whether the journal was written is not known")]
     Indeterminate(#[source] Source),
+    /// What keeps the journal is not set up to keep what is acknowledged. Nothing was written.
+    #[error("the journal would not keep what is acknowledged: {0}")]
+    NotDurable(String),
+    /// Histories of the journal have diverged, and nothing is written until people have decided. Nothing was.
+    #[error("{0}")]
+    Fenced(String),
 }
 
 impl AppendError {
@@ -119,7 +127,7 @@ impl AppendError {
     #[must_use]
     pub const fn nothing_written(&self) -> bool {
         match self {
-            Self::Conflict { .. } | Self::Unavailable(_) => true,
+            Self::Conflict { .. } | Self::Unavailable(_) | Self::NotDurable(_) | Self::Fenced(_) => true,
             Self::Indeterminate(_) => false,
         }
     }
@@ -140,11 +148,21 @@ pub enum ReadError {
         why: &'static str,
     },
     /// The journal has another history than the caller: it does not have the entry the caller stands at.
-    #[error("the journal has another history: its entry `{revision}` is not the one known here")]
+    #[error("{}", diverged(*revision, *end))]
     Diverged {
-        /// Where the caller stands.
+        /// The first entry known to differ, or else where the caller stands.
         revision: Revision,
+        /// Where the journal ends: earlier, if it has lost entries.
+        end: Revision,
     },
+}
+
+fn diverged(revision: Revision, end: Revision) -> String {
+    if end < revision {
+        format!("the journal has lost entries: it ends at revision {end}, before the entry `{revision}` known here")
+    } else {
+        format!("the journal has another history: its entry `{revision}` is not the one known here")
+    }
 }
 
 /// Why entries stopped coming.
@@ -190,6 +208,28 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Returns when there may be entries after a revision; it may return without there being any.
     async fn changed(&self, seen: Revision);
+}
+
+/// Where those who share a journal leave a snapshot of the state for each other. What a snapshot says is not known here.
+#[async_trait]
+pub trait SnapshotShelf: fmt::Debug + Send + Sync + 'static {
+    /// After which entry the snapshot there was taken.
+    ///
+    /// # Errors
+    /// If it cannot be found out.
+    async fn newest(&self) -> Result<Option<Revision>, ReadError>;
+
+    /// Writes the snapshot there into a file; `None` if there is none, or it was replaced meanwhile.
+    ///
+    /// # Errors
+    /// If it cannot be read, or the file not be written.
+    async fn fetch(&self, into: &Path) -> Result<Option<Revision>, ReadError>;
+
+    /// Leaves a newer snapshot; false if there is one as new, or somebody else is about it.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or the snapshot not be left.
+    async fn offer(&self, revision: Revision, from: &Path) -> Result<bool, ReadError>;
 }
 
 /// Checks entries read from storage: dense, chained to `after`.

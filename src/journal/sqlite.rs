@@ -222,7 +222,8 @@ fn read(db: &Connection, after: Position, limit: usize) -> Result<Vec<StoredEntr
         let mut known = db.prepare_cached(known).map_err(unavailable)?;
         let hash = known.query_row([after.revision.get()], |row| row.get::<_, Vec<u8>>(0)).optional();
         if hash.map_err(unavailable)?.as_deref() != Some(after.hash.as_bytes()) {
-            return Err(ReadError::Diverged { revision: after.revision });
+            let end = end(db).map_err(unavailable)?.revision;
+            return Err(ReadError::Diverged { revision: after.revision, end });
         }
     }
     let select = "SELECT revision, hash, payload FROM entries WHERE revision > ?1 ORDER BY revision LIMIT ?2";

@@ -2,7 +2,8 @@
 //!
 //! It names the entry it was taken after by revision and hash; whoever reads it checks that the journal has that entry,
 //! and folds the rest. It is closed by a SHA-256 over all that stands before, so one that is torn or altered is found
-//! out, and the journal is folded from the start instead: a snapshot is only ever a shortcut.
+//! out, and so is one that restores to another state than it was taken of, by the state's digest. The journal is folded
+//! from the start then: a snapshot is only ever a shortcut.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -153,6 +154,9 @@ impl SnapshotFile {
         if header.format != FORMAT || state.orders().len() as u64 != header.orders {
             return Err(self.damaged("it is not whole"));
         }
+        if !header.state_digest.is_empty() && header.state_digest != state.digest().to_bytes() {
+            return Err(self.damaged("its contents make another state than the one it was taken of"));
+        }
         Ok((state, Position { revision, hash: Hash::from_bytes(hash) }))
     }
 }
@@ -218,6 +222,7 @@ fn write_all(file: &mut impl Write, state: &State, hash: Hash) -> io::Result<()>
             hash: hash.as_bytes().to_vec(),
             at: Some(encode::time(state.at())),
             orders: state.orders().len() as u64,
+            state_digest: state.digest().to_bytes().to_vec(),
         }),
     )?;
     for order in state.orders() {

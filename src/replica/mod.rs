@@ -3,29 +3,27 @@
 //! One task owns the state; everybody else has a [`Replica`], a handle on what was published last. Nothing here writes.
 //! **Serve-stale-say-so**: when the journal is out of reach the last published snapshot stays, and its age grows.
 
+mod follow;
 mod snapshots;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::domain::ids::Revision;
-use crate::domain::state::{ApplyError, State, Touched};
-use crate::index::{Index, Snapshot};
-use crate::journal::{FollowError, Follower, Hash, Journal, StoredEntry};
-use crate::record::{DecodeError, decode};
+use crate::domain::state::{ApplyError, State};
+use crate::index::Snapshot;
+use crate::journal::{FollowError, Hash, Position};
+use crate::record::DecodeError;
 
+pub use follow::run;
 pub use snapshots::Snapshots;
-
-/// Loading a long journal is told of each time so many entries have been folded.
-const TELL_EVERY: u64 = 100_000;
 
 /// What was published at a revision: the index for queries, the state for everything else.
 #[derive(Debug, Clone, Default)]
@@ -34,9 +32,17 @@ pub struct Published {
     pub index: Snapshot,
     /// What it was made from.
     pub state: State,
+    /// The hash of the last entry in it.
+    hash: Hash,
 }
 
 impl Published {
+    /// The place in the journal's history that this is made from.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        Position { revision: self.index.revision(), hash: self.hash }
+    }
+
     /// The time by which an answer from this is made: never earlier than what it includes.
     #[must_use]
     pub fn now(&self, clock: &Clock) -> Timestamp {
@@ -57,15 +63,19 @@ pub struct Freshness {
 #[derive(Debug, Clone)]
 pub struct Replica(Arc<Shared>);
 
+const NEVER: i64 = i64::MIN;
+
 #[derive(Debug)]
 struct Shared {
     published: ArcSwap<Published>,
     revision: watch::Sender<Revision>,
     /// Bumped with every publication, also those by time alone.
     publications: watch::Sender<u64>,
-    /// Micros of `clock.monotonic()` when last level, plus one; 0 before the first time.
-    level_at: AtomicU64,
+    /// Micros of `clock.monotonic()` when last level, negative if before this process began; [`NEVER`] level yet.
+    level_at: AtomicI64,
     ready: watch::Sender<bool>,
+    /// Why the journal cannot be followed any further, until people or another replica have mended it.
+    fault: ArcSwapOption<String>,
     clock: Clock,
     stale_after: Duration,
 }
@@ -101,8 +111,9 @@ impl Replica {
             published: ArcSwap::default(),
             revision: watch::Sender::new(Revision::START),
             publications: watch::Sender::new(0),
-            level_at: AtomicU64::new(0),
+            level_at: AtomicI64::new(NEVER),
             ready: watch::Sender::new(false),
+            fault: ArcSwapOption::empty(),
             clock,
             stale_after,
         }))
@@ -126,11 +137,19 @@ impl Replica {
     pub fn freshness(&self) -> Freshness {
         let now = micros(self.0.clock.monotonic());
         let level_at = self.0.level_at.load(Ordering::Relaxed);
-        let age = Duration::from_micros(now.saturating_sub(level_at.saturating_sub(1)));
-        Freshness { age, live: level_at != 0 && age <= self.0.stale_after }
+        let since = if level_at == NEVER { now } else { now.saturating_sub(level_at) };
+        let age = Duration::from_micros(u64::try_from(since).unwrap_or_default());
+        Freshness { age, live: level_at != NEVER && age <= self.0.stale_after }
     }
 
-    /// Whether the journal has been folded to its end once. **Ready-means-loaded**.
+    /// Why the journal cannot be followed any further; nothing may be written then.
+    #[must_use]
+    pub fn fault(&self) -> Option<Arc<String>> {
+        self.0.fault.load_full()
+    }
+
+    /// Whether there is something to answer from: the journal has been folded to its end once, or, if that was allowed, a
+    /// verified snapshot was restored. **Ready-means-loaded**.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         *self.0.ready.borrow()
@@ -169,115 +188,30 @@ impl Replica {
     }
 
     fn level(&self) {
-        self.0.level_at.store(micros(self.0.clock.monotonic()).saturating_add(1), Ordering::Relaxed);
+        self.level_since(Duration::ZERO);
+        if let Some(fault) = self.0.fault.swap(None) {
+            info!(%fault, "the journal can be followed again");
+        }
+    }
+
+    /// What is published was level with the journal so long ago.
+    fn level_since(&self, age: Duration) {
+        self.0.level_at.store(micros(self.0.clock.monotonic()).saturating_sub(micros(age)), Ordering::Relaxed);
         self.0.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
     }
-}
 
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// The state and index, owned by the one task that folds.
-struct Fold {
-    state: State,
-    index: Index,
-    hash: Hash,
-}
-
-impl Fold {
-    fn take(&mut self, entries: &[StoredEntry]) -> Result<Vec<Touched>, ReplicaError> {
-        let mut touched = Vec::with_capacity(entries.len());
-        for stored in entries {
-            let revision = stored.position().revision;
-            let entry = decode(stored.payload()).map_err(|source| ReplicaError::Entry { revision, source })?;
-            touched.push(self.state.apply(revision, &entry)?);
-            self.hash = stored.position().hash;
+    /// **Serve-stale-say-so**: going on would be to guess, so what is published stays, and nothing is written.
+    fn set_fault(&self, why: String) {
+        if self.fault().is_none_or(|told| *told != why) {
+            error!(
+                fault = why,
+                "the journal cannot be followed any further: answering from what is known, writing nothing"
+            );
         }
-        Ok(touched)
-    }
-
-    fn published(&self, index: Snapshot) -> Published {
-        Published { index, state: self.state.clone() }
+        self.0.fault.store(Some(Arc::new(why)));
     }
 }
 
-/// Folds the journal into a replica until it is told to stop; then it writes a snapshot for the next start.
-///
-/// # Errors
-/// If the journal is damaged or senseless; what was published last stays published.
-pub async fn run(
-    replica: Replica,
-    journal: Arc<dyn Journal>,
-    mut snapshots: Snapshots,
-    stop: CancellationToken,
-) -> Result<(), ReplicaError> {
-    let (state, start) = snapshots.restore(&*journal).await;
-    let mut follower = Follower::new(journal, start);
-    let mut fold = Fold { state, index: Index::default(), hash: start.hash };
-    let mut retired = Vec::new();
-    let index = fold.index.rebuild(&fold.state, replica.0.clock.now());
-    // Boundaries count once the journal is folded; until then nobody is served.
-    let mut due = None;
-    replica.publish(fold.published(index), &mut retired);
-    let mut backoff = Duration::from_millis(10);
-    let mut level_before = false;
-    let mut told = start.revision.get();
-    loop {
-        let clock = replica.0.clock.clone();
-        let boundary = async {
-            match due {
-                Some(at) => clock.sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        let entries = tokio::select! {
-            biased;
-            () = stop.cancelled() => return snapshots.close(fold.state, fold.hash).await,
-            () = boundary => Ok(None),
-            entries = follower.next() => entries.map(Some),
-        };
-        let entries = match entries {
-            Ok(entries) => entries,
-            Err(error) if error.is_retryable() => {
-                warn!(%error, "journal out of reach, trying again");
-                tokio::time::sleep(backoff).await;
-                backoff = (backoff * 2).min(Duration::from_secs(1));
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        backoff = Duration::from_millis(10);
-        let level = entries.as_ref().is_some_and(Vec::is_empty);
-        if !level {
-            let now = replica.0.clock.now();
-            // Before the first time level, nobody is served: the index is made once, at the end.
-            let loading = !level_before;
-            let folded = tokio::task::spawn_blocking(move || {
-                let touched = fold.take(&entries.unwrap_or_default())?;
-                let index = if loading { None } else { Some(fold.index.advance(&fold.state, &touched, now)) };
-                Ok::<_, ReplicaError>((fold, index))
-            });
-            let (back, index) = folded.await.map_err(|_| ReplicaError::BrokenOff)??;
-            fold = back;
-            if loading && fold.state.revision().get() >= told + TELL_EVERY {
-                told = fold.state.revision().get();
-                info!(revision = told, "loading the journal");
-            }
-            if let Some(index) = index {
-                due = index.valid_until();
-                replica.publish(fold.published(index), &mut retired);
-            }
-            continue;
-        }
-        if !level_before {
-            level_before = true;
-            let index = fold.index.rebuild(&fold.state, replica.0.clock.now());
-            due = index.valid_until();
-            replica.publish(fold.published(index), &mut retired);
-            info!(revision = %fold.state.revision(), orders = fold.state.orders().len(), "level with the journal");
-        }
-        replica.level();
-        snapshots.keep(&fold.state, fold.hash);
-    }
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,6 @@
 //! The command line as operators and their scripts use it, with mistakes in it.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -159,7 +160,7 @@ async fn mistakes_in_files_are_named_and_change_nothing() {
         ),
         ("an empty list", ORDER.to_owned(), "", 2, "has no items"),
         ("a list of blank lines", ORDER.to_owned(), "\n\n  \n", 2, "has no items"),
-        ("columns in the wrong order", ORDER.to_owned(), "locator_type,id\naccount_id,7\n", 2, "second column"),
+        ("columns in the wrong order", ORDER.to_owned(), "locator_type,id\naccount_id,7\n", 2, "none called `locator`"),
     ] {
         let (ended, out, err) = desk.apply(&order, list);
         assert_eq!(ended, code, "{what}: {out}{err}");
@@ -186,11 +187,15 @@ async fn mistakes_at_the_prompt_are_named() {
         (&["order", "list", "--state", "running"], 2, "in_force"),
         (&["order", "note", "order", "--kind", "mail", "--text", "x"], 2, "meeting"),
         (&["explain", "7", "--at", "yesterday"], 2, "--at"),
+        (&["explain", "7", "--at", "2021-02-05"], 2, "like 2021-02-05T12:00:00Z"),
         (&["explain", "7", "--at", "2999-01-01T00:00:00Z"], 1, "still to come"),
         (&["ordre", "list"], 2, "order"),
         (&["journal", "verify", "--journal", "sqlite:no/such/file"], 2, "there is no journal"),
         (&["--endpoint", "http://127.0.0.1:1", "check", "IN", "7"], 1, "is it running?"),
         (&["--endpoint", "not a url", "check", "IN", "7"], 2, "http://HOST:PORT"),
+        (&["--endpoint", "https://127.0.0.1:1", "check", "IN", "7"], 2, "plain http"),
+        (&["--endpoint", &desk.service.admin, "check", "IN", "7"], 1, "are the two mixed up?"),
+        (&["--admin-endpoint", &desk.service.queries, "order", "list"], 1, "are the two mixed up?"),
         (&["--timeout", "-1s", "check", "IN", "7"], 2, "negative"),
     ] {
         let (ended, out, err) = desk.run(args);
@@ -200,6 +205,57 @@ async fn mistakes_at_the_prompt_are_named() {
     let (code, out, _) = desk.run(&["healthcheck"]);
     assert_eq!((code, out.as_str()), (0, "SERVING\n"));
     assert_eq!(desk.run(&["healthcheck", "--service", "no.such.Service"]).0, 1);
+}
+
+/// Runs a command at a terminal at which somebody types; what the command says comes out of the terminal.
+fn at_a_terminal(desk: &Desk, args: &[&str], typed: &str) -> (i32, String) {
+    const SPAWN: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+    let mut child = Command::new("python3")
+        .args(["-c", SPAWN, BINARY])
+        .args(args)
+        .env("WITHHELD_ENDPOINT", &desk.service.queries)
+        .env("WITHHELD_ADMIN_ENDPOINT", &desk.service.admin)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Kept open until the command has ended: the end of input is an answer, too.
+    let mut keyboard = child.stdin.take().unwrap();
+    keyboard.write_all(typed.as_bytes()).unwrap();
+    let mut said = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    (child.wait().unwrap().code().unwrap(), said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_changed_and_nothing_reported_as_done_without_a_yes() {
+    let desk = Desk::open().await;
+    let (order, list) = (desk.file("order.toml", ORDER), desk.file("list.csv", "7\n"));
+    let apply = ["order", "apply", "--file", shown(&order), "--items", shown(&list)];
+    for typed in ["n\n", "\n", "ja\n", "\u{4}"] {
+        let (code, said) = at_a_terminal(&desk, &apply, typed);
+        assert_eq!((code, said.contains("nothing was changed")), (1, true), "{typed:?}: {said}");
+        assert!(said.contains("put order order into force? 1 account and 0 posts would go dark (BR:"), "{said}");
+    }
+    assert_eq!(desk.service.cli_json(&["check", "IN", "7"])["freshness"]["revision"], "0");
+    for (typed, revision) in [("YES\n", "1"), ("y\n", "2")] {
+        let args = if revision == "1" { &apply } else { &["order", "stay", "order", "--reason", "why"][..] };
+        let (code, said) = at_a_terminal(&desk, args, typed);
+        assert_eq!((code, said.contains(&format!("at revision {revision}"))), (0, true), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_says_which_item_it_is_about() {
+    let desk = Desk::open().await;
+    assert_eq!(desk.apply(ORDER, "7\n8\n").0, 0);
+    for (list, says) in [("7\n99\n", ["items[line 2]: "].as_slice()), ("98\n99\n", &["[line 1]: ", "[line 2]: "])] {
+        let list = desk.file("list.csv", list);
+        let lift = ["order", "lift-items", "order", "--items", shown(&list), "--reason", "why", "--yes"];
+        let (code, _, err) = desk.run(&lift);
+        assert_eq!((code, err.contains("nothing is lifted")), (1, true), "{err}");
+        assert!(says.iter().all(|line| err.contains(line)), "{err}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,6 +293,12 @@ async fn a_watch_prints_each_change_as_a_line() {
     assert_eq!(next()["withheld_in_countries"], json!([]));
     desk.run(&["order", "resume", "order", "--reason", "the court said so", "--yes"]);
     assert_eq!(next()["withheld_in_countries"], json!(["BR", "IN"]));
+    // A program that is stopped amid a revision's lines is not to resume after that revision.
+    desk.run(&["order", "lift", "order", "--reason", "over", "--yes"]);
+    next();
+    desk.apply(&ORDER.replace("\"order\"", "\"two\""), "8\n9\n");
+    let resume_after = [next(), next()].map(|line| line["resume_after_revision"].clone());
+    assert_eq!(resume_after, [json!("4"), json!("5")]);
     watch.kill().unwrap();
     watch.wait().unwrap();
 }

@@ -1,5 +1,6 @@
 //! The desk over a journal that can be held, raced and broken.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,7 +22,10 @@ use withheld::journal::sqlite::SqliteJournal;
 use withheld::journal::{AppendError, Journal, Position, ReadError, StoredEntry};
 use withheld::replica::{self, Replica, Snapshots};
 
-/// What becomes of the next append.
+/// How long the desks wait for a journal that is out of reach.
+const WRITE_LIMIT: Duration = Duration::from_millis(900);
+
+/// What becomes of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It is done.
@@ -39,17 +43,18 @@ struct Held<J> {
     inner: J,
     permits: Semaphore,
     appends: AtomicUsize,
-    fate: std::sync::Mutex<Fate>,
+    fates: std::sync::Mutex<VecDeque<Fate>>,
 }
 
 impl<J: Journal> Held<J> {
     fn new(inner: J, permits: usize) -> Arc<Self> {
-        let (permits, fate) = (Semaphore::new(permits), std::sync::Mutex::new(Fate::Done));
-        Arc::new(Self { inner, permits, appends: AtomicUsize::new(0), fate })
+        let (permits, fates) = (Semaphore::new(permits), std::sync::Mutex::default());
+        Arc::new(Self { inner, permits, appends: AtomicUsize::new(0), fates })
     }
 
-    fn destine(&self, fate: Fate) {
-        *self.fate.lock().unwrap() = fate;
+    /// What becomes of the next appends; those after them are done.
+    fn destine(&self, fates: impl IntoIterator<Item = Fate>) {
+        *self.fates.lock().unwrap() = fates.into_iter().collect();
     }
 }
 
@@ -58,7 +63,7 @@ impl<J: Journal> Journal for Held<J> {
     async fn append(&self, expected: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
         self.appends.fetch_add(1, Ordering::SeqCst);
         self.permits.acquire().await.unwrap().forget();
-        let fate = std::mem::replace(&mut *self.fate.lock().unwrap(), Fate::Done);
+        let fate = self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Done);
         match fate {
             Fate::Done => self.inner.append(expected, payloads).await,
             Fate::Refused => Err(AppendError::Unavailable("the disk is full".into())),
@@ -86,7 +91,7 @@ impl<J: Journal> Journal for Held<J> {
 /// A desk with its replica, over a journal.
 async fn mk_desk(journal: Arc<dyn Journal>) -> (Desk, Replica, CancellationToken) {
     let replica = Replica::new(Clock::system(), Duration::from_secs(5));
-    let (desk, work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::new(Rules::builtin()));
+    let (desk, work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::new(Rules::builtin()), WRITE_LIMIT);
     tokio::spawn(work);
     let stop = CancellationToken::new();
     tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), stop.clone()));
@@ -148,21 +153,45 @@ async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_append_without_an_answer_is_looked_up_and_told_truly() {
+async fn an_append_without_an_answer_is_sent_again_and_told_truly() {
     let journal = Held::new(MemoryJournal::default(), Semaphore::MAX_PERMITS);
     let (desk, replica, _stop) = mk_desk(Arc::clone(&journal) as Arc<dyn Journal>).await;
-    journal.destine(Fate::DoneUnheard);
+    journal.destine([Fate::DoneUnheard]);
     let done = submit(&desk, 1).await.unwrap();
     assert_eq!((done.revision, done.repeated), (Revision::new(1), false));
     assert!(submit(&desk, 1).await.unwrap().repeated, "and sending it again does nothing");
 
-    journal.destine(Fate::LostUnheard);
-    assert!(matches!(submit(&desk, 2).await, Err(DeskError::JournalUnavailable)), "nothing was written");
-    journal.destine(Fate::Refused);
-    assert!(matches!(submit(&desk, 3).await, Err(DeskError::JournalUnavailable)));
-    assert_eq!(replica.current().state.protections().len(), 1);
-    // And it goes on.
-    assert_eq!(submit(&desk, 2).await.unwrap().revision, Revision::new(2));
+    journal.destine([Fate::LostUnheard, Fate::Refused, Fate::LostUnheard]);
+    let done = submit(&desk, 2).await.unwrap();
+    assert_eq!((done.revision, done.repeated), (Revision::new(2), false));
+    journal.destine([Fate::LostUnheard, Fate::DoneUnheard]);
+    assert_eq!(submit(&desk, 3).await.unwrap().revision, Revision::new(3));
+    assert_eq!(journal.tail().await.unwrap().revision, Revision::new(3), "nothing was written twice");
+    assert_eq!(replica.current().state.protections().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_out_of_reach_is_told_at_once_and_never_as_more_than_is_known() {
+    let journal = Held::new(MemoryJournal::default(), Semaphore::MAX_PERMITS);
+    let (desk, replica, _stop) = mk_desk(Arc::clone(&journal) as Arc<dyn Journal>).await;
+    journal.destine([Fate::Refused]);
+    assert!(matches!(submit(&desk, 1).await, Err(DeskError::JournalUnavailable)), "surely nothing was written");
+    assert_eq!(journal.appends.load(Ordering::SeqCst), 1);
+    // It was written, and then the journal takes no more: it is found out all the same.
+    journal.destine(std::iter::once(Fate::DoneUnheard).chain(std::iter::repeat_n(Fate::Refused, 1_000)));
+    assert_eq!(submit(&desk, 2).await.unwrap().revision, Revision::new(1));
+    // What was sent may still arrive, and nobody can tell.
+    let before = std::time::Instant::now();
+    journal.destine(std::iter::once(Fate::LostUnheard).chain(std::iter::repeat_n(Fate::Refused, 1_000)));
+    match submit(&desk, 3).await {
+        Err(DeskError::OutcomeUnknown(request)) => assert_eq!(request.as_str(), "request-3"),
+        other => panic!("{other:?}"),
+    }
+    assert!(before.elapsed() >= WRITE_LIMIT, "it was not given up early");
+    // Sending it again, as told, settles it.
+    journal.destine([]);
+    assert_eq!(submit(&desk, 3).await.unwrap().revision, Revision::new(2));
+    assert_eq!(replica.current().state.protections().len(), 2);
 }
 
 /// Two desks on one journal, as two replicas are: each decides anew when the other was first.
@@ -209,7 +238,7 @@ async fn entries_are_never_earlier_than_those_before() {
     let (clock, hand) = Clock::manual(noon);
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
     let replica = Replica::new(clock, Duration::from_secs(5));
-    let (desk, work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::new(Rules::builtin()));
+    let (desk, work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::new(Rules::builtin()), WRITE_LIMIT);
     tokio::spawn(work);
     tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), CancellationToken::new()));
     replica.ready().await;

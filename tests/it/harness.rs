@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -25,6 +26,8 @@ pub struct Service {
     child: Child,
     pub queries: String,
     pub admin: String,
+    /// Host and port of the HTTP listener; `off` if it has none.
+    pub http: String,
     log: Arc<Mutex<String>>,
 }
 
@@ -59,9 +62,11 @@ impl Service {
             said.push_str(&line);
             let address = |key: &str| {
                 let from = line.split(key).nth(1)?;
-                Some(format!("http://{}", from.split_whitespace().next()?))
+                Some(from.split_whitespace().next()?.to_owned())
             };
-            if let (Some(queries), Some(admin)) = (address("queries="), address("admin=")) {
+            if let (Some(queries), Some(admin), Some(http)) = (address("queries="), address("admin="), address("http="))
+            {
+                let [queries, admin] = [queries, admin].map(|address| format!("http://{address}"));
                 // The rest of the log is read away, so that the service never waits for its reader.
                 let kept = Arc::new(Mutex::new(said));
                 let keep = Arc::clone(&kept);
@@ -72,7 +77,7 @@ impl Service {
                         line.clear();
                     }
                 });
-                return Self { child, queries, admin, log: kept };
+                return Self { child, queries, admin, http, log: kept };
             }
         }
     }
@@ -85,6 +90,10 @@ impl Service {
             let request = HealthCheckRequest { service: String::new() };
             let mut changes = health.watch(request).await.unwrap().into_inner();
             while changes.message().await.unwrap().unwrap().status != i32::from(ServingStatus::Serving) {}
+            // What it has logged before is then in the log here, too, however late its reader is.
+            while !self.log().contains(" serving\n") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         };
         tokio::time::timeout(Duration::from_secs(120), health).await.expect("not serving after two minutes");
     }
@@ -169,8 +178,22 @@ pub fn serve(journal: &Path) -> Command {
         .env("WITHHELD_QUERY_THREADS", "1")
         .arg("--journal")
         .arg(format!("sqlite:{}", journal.display()))
+        // Not a flag, so that a test can give another.
+        .env("WITHHELD_HTTP_LISTEN", "127.0.0.1:0")
         .env("RUST_LOG", "info");
     command
+}
+
+/// The status and body of an HTTP GET.
+pub async fn get(address: &str, path: &str) -> (u16, String) {
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(!head.to_lowercase().contains("chunked"), "{head}");
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// An error's code, its documented reason, and the fields it names.

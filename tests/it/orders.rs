@@ -443,3 +443,27 @@ async fn the_items_of_an_order_are_listed_page_by_page_as_received() {
     assert_eq!(undone.len(), 25);
     assert!(undone.iter().all(|item| item.cause == "handle" && item.subject.is_none() && !item.explanation.is_empty()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_points_out_ids_that_a_spreadsheet_has_rounded() {
+    let (_dir, journal) = mk_journal();
+    let service = Service::start(&journal).await;
+    let mut orders = service.orders().await;
+    for (ids, rounded) in [
+        (vec![1_022_611_122_105_420_000, 1_022_611_122_105_425_723, 7_000], Some("1 of 3 items")),
+        // Every thousandth of many ids of 18 digits ends in three zeros.
+        ((700_000_000_000_000_001..=700_000_000_000_002_000).collect(), None),
+    ] {
+        let request = pb::PreviewOrderRequest {
+            order: Some(mk_order("order", &["IN"])),
+            items: Some(pb::preview_order_request::Items::ItemList(mk_accounts(ids))),
+        };
+        let warnings = orders.preview_order(request).await.unwrap().into_inner().warnings;
+        let warning = warnings.iter().find(|warning| warning.contains("end in zeros"));
+        assert_eq!(
+            warning.map(|w| rounded.is_some_and(|said| w.starts_with(said))),
+            rounded.map(|_| true),
+            "{warnings:?}"
+        );
+    }
+}

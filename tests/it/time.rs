@@ -30,7 +30,8 @@ impl Clocked {
             #[command(flatten)]
             args: ServeArgs,
         }
-        let on_free_ports = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let on_free_ports =
+            ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--http-listen", "off"];
         let args = Flags::parse_from([&on_free_ports, flags].concat()).args;
         let (clock, hand) = Clock::manual(now);
         let stop = CancellationToken::new();

@@ -12,6 +12,14 @@ use crate::domain::order::{Order, OrderState};
 use crate::pb::v1 as pb;
 use crate::replica::{Freshness, Published};
 
+/// A filter by an enum's numbers; `None` if it lets everything through, as an empty one and one with `unspecified` do.
+fn filter<'a>(bad: &mut BadFields, field: &str, wanted: &'a [i32], known: fn(i32) -> bool) -> Option<&'a [i32]> {
+    for (at, number) in wanted.iter().enumerate().filter(|(_, number)| !known(**number)) {
+        bad.add(format!("{field}[{at}]"), format!("`{number}` is not known here"));
+    }
+    (!wanted.is_empty() && !wanted.contains(&0)).then_some(wanted)
+}
+
 /// Answers ListOrders from one state.
 pub(super) fn orders(
     published: &Published,
@@ -27,15 +35,20 @@ pub(super) fn orders(
     let due = parse::time(&mut bad, "review_due_before", request.review_due_before);
     let sort = pb::OrderSort::try_from(request.sort).map_err(|_| format!("`{}` is no order", request.sort));
     let sort = bad.take("sort", sort);
+    let states = filter(&mut bad, "states", &request.states, |n| pb::OrderState::try_from(n).is_ok());
+    let instrument = Some(request.instrument).filter(|n| *n != 0);
+    if instrument.is_some_and(|n| pb::Instrument::try_from(n).is_err()) {
+        bad.add("instrument", format!("`{}` is no instrument", request.instrument));
+    }
     bad.none()?;
     let authority = request.issuing_authority.to_lowercase();
     let fits = |order: &Order| {
         let (spec, state) = (order.spec(), order.state(now));
         let ended = matches!(state, OrderState::Lifted | OrderState::Expired);
         let holds: CountrySet = spec.territory.countries();
-        (request.states.is_empty() || request.states.contains(&render::state_number(state)))
+        states.is_none_or(|states| states.contains(&render::state_number(state)))
             && country.is_none_or(|country| holds.contains(country))
-            && (request.instrument == 0 || u32::try_from(request.instrument) == Ok(spec.instrument.number()))
+            && instrument.is_none_or(|number| u32::try_from(number) == Ok(spec.instrument.number()))
             && (authority.is_empty() || spec.issuing_authority.to_lowercase().contains(&authority))
             && (request.regime.is_empty() || spec.regime.as_deref() == Some(&request.regime))
             && due.is_none_or(|due| !ended && spec.review_due_at.is_some_and(|at| at < due))
@@ -73,6 +86,8 @@ pub(super) fn items(
 ) -> Result<pb::ListOrderItemsResponse, ServiceError> {
     let mut bad = BadFields::default();
     let id = parse::order_id(&mut bad, "order_id", &request.order_id);
+    let dispositions =
+        filter(&mut bad, "dispositions", &request.dispositions, |n| pb::Disposition::try_from(n).is_ok());
     bad.none()?;
     let Some(id) = id else { return Err(ServiceError::Internal("no order id".to_owned())) };
     let order = super::find(published, &id)?;
@@ -88,7 +103,7 @@ pub(super) fn items(
         let also = render::also_removed(&published.state, order, item.resolution, now);
         render::item(at, item, *done, lifted, also)
     });
-    let wanted = rendered.filter(|i| request.dispositions.is_empty() || request.dispositions.contains(&i.disposition));
+    let wanted = rendered.filter(|i| dispositions.is_none_or(|wanted| wanted.contains(&i.disposition)));
     let mut items: Vec<_> = wanted.take(size.saturating_add(1)).collect();
     let next = page::cut(&mut items, size).map(|last| Cursor(0, last.item_number.into()));
     Ok(pb::ListOrderItemsResponse {

@@ -74,9 +74,9 @@ pub(super) async fn apply(
             if !out.is_json() {
                 show_preview(&preview, out)?;
             }
-            if !agreed("put this order into force?", yes)? {
-                return Ok(());
-            }
+            // In JSON the preview is not shown: the question has to say what it is about.
+            let effect = effect_text(preview.effect.as_ref(), "would go dark");
+            agreed(&format!("put order {} into force? {effect}", spec.order_id), yes)?;
             preview.digest
         }
         // Applied before: applying it again tells whether it is the same, and changes nothing.

@@ -108,9 +108,7 @@ impl Change {
         let would = self.send(&mut orders, named.order_id.clone(), context.clone(), true, client).await?;
         let ((verb, done), (would_be, are)) = (self.words(), self.effects());
         let effect = effect_text(would.effect.as_ref(), would_be);
-        if !agreed(&format!("{verb} order {}? {effect}", named.order_id), named.yes)? {
-            return Ok(());
-        }
+        agreed(&format!("{verb} order {}? {effect}", named.order_id), named.yes)?;
         let changed = self.send(&mut orders, named.order_id, context, false, client).await?;
         changed.print(done, are, out)
     }

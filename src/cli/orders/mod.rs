@@ -12,7 +12,8 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::error::CliError;
 use super::item_list;
-use super::output::{Output, confirm, say};
+use super::moment;
+use super::output::{Output, confirm};
 use super::show::{correspondence, order_json};
 use crate::pb::v1 as pb;
 use change::{Change, Changed};
@@ -61,7 +62,7 @@ pub enum OrderCommand {
         #[arg(long)]
         text: String,
         /// When it was sent, received or held [default: now]
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = moment)]
         at: Option<jiff::Timestamp>,
         /// Its own reference
         #[arg(long = "ref", default_value = "")]
@@ -127,7 +128,7 @@ pub struct ListArgs {
     #[arg(long, default_value = "")]
     regime: String,
     /// Only those whose review is due before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     review_due_before: Option<jiff::Timestamp>,
     /// At most this many
     #[arg(long, default_value_t = 100)]
@@ -175,11 +176,7 @@ pub(super) async fn run(command: OrderCommand, client: &Client, out: &mut Output
     }
 }
 
-/// Asks; a no is said and no error.
-fn agreed(question: &str, yes: bool) -> Result<bool, CliError> {
-    let agreed = confirm(question, yes)?;
-    if !agreed {
-        say("nothing was changed");
-    }
-    Ok(agreed)
+/// Asks; a no ends the command, and no script takes it for done.
+fn agreed(question: &str, yes: bool) -> Result<(), CliError> {
+    if confirm(question, yes)? { Ok(()) } else { Err(CliError::Declined) }
 }

@@ -154,7 +154,7 @@ pub async fn knows_a_position_of_another_history<B: Backend>() {
         Position { revision: Revision::new(1_000), ..end },
     ] {
         let read = journal.read(elsewhere, 10).await.unwrap_err();
-        assert!(matches!(read, ReadError::Diverged { revision } if revision == elsewhere.revision), "{read}");
+        assert!(matches!(read, ReadError::Diverged { revision, .. } if revision == elsewhere.revision), "{read}");
         assert!(!read.is_retryable());
         let follow = Follower::new(Arc::clone(&journal), elsewhere).next().await.unwrap_err();
         assert!(matches!(follow, ReadError::Diverged { .. }), "{follow}");

@@ -111,8 +111,12 @@ async fn on_a_full_disk_nothing_is_half_written() {
     // Files may grow to a megabyte and a half, and no signal is sent where one would: a write just fails.
     let limited = r#"trap "" XFSZ; ulimit -f 3072; exec "$@""#;
     let mut command = Command::new("bash");
-    let flags = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--journal"];
-    command.args(["-c", limited, "bash", BINARY]).args(flags).arg(format!("sqlite:{}", journal.display()));
+    let flags = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    command
+        .args(["-c", limited, "bash", BINARY])
+        .args(flags)
+        .arg("--journal")
+        .arg(format!("sqlite:{}", journal.display()));
     let service = Service::of(command);
     service.serving().await;
     let mut orders = service.orders().await;

@@ -1,5 +1,6 @@
 //! Random histories of commands: what is computed from the log, in whatever way, is what the log says.
 
+mod digest;
 mod history;
 mod oracle;
 
@@ -259,6 +260,7 @@ proptest! {
             state.apply(Revision::new(revision), entry).unwrap();
         }
         prop_assert_eq!(portrait(&state), portrait(&run.state));
+        prop_assert_eq!(state.digest(), run.state.digest());
         agrees(&Index::default().rebuild(&state, run.now), &run.log, run.now);
         // And it can be written again.
         file("three.snapshot").write(&state, hash).unwrap();

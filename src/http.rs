@@ -1,0 +1,118 @@
+//! What a balancer, a container and Prometheus ask over HTTP: `/readyz`, `/healthz`, `/metrics`.
+//!
+//! Nothing here can be changed and nothing tells of an order, so nobody is asked who they are. It stays up while the
+//! service drains, so that it can be seen draining.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
+use crate::metrics::calls::Calls;
+use crate::readiness::Gate;
+use crate::replica::Replica;
+
+/// How long answers under way may take to finish at the end; an idle connection is not waited for any longer.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// What it tells about.
+#[derive(Clone)]
+pub struct Pages {
+    /// What this process knows.
+    pub replica: Replica,
+    /// Whether to ask it.
+    pub gate: Gate,
+    /// The calls that were counted.
+    pub calls: Calls,
+}
+
+/// The HTTP listener, if there is one.
+pub struct Http {
+    address: Option<SocketAddr>,
+    work: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl fmt::Display for Http {
+    /// Where it listens, or `off`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => address.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl Http {
+    /// Serves; `ended` is told if it ends by itself.
+    pub fn start(
+        listener: Option<TcpListener>,
+        pages: Pages,
+        ended: impl FnOnce(io::Result<()>) + Send + 'static,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let stopped = stop.clone();
+        let work = tokio::spawn(async move {
+            let result = tokio::select! {
+                result = serve(listener, pages, stopped.clone()) => result,
+                // What is measured must not pile up where nobody scrapes.
+                () = upkeep() => Ok(()),
+            };
+            if !stopped.is_cancelled() {
+                ended(result);
+            }
+        });
+        Self { address, work, stop }
+    }
+
+    /// Finishes what is being answered.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.work).await;
+    }
+}
+
+async fn upkeep() {
+    loop {
+        tokio::time::sleep(metrics::UPKEEP).await;
+        metrics::upkeep();
+    }
+}
+
+async fn serve(listener: Option<TcpListener>, pages: Pages, stop: CancellationToken) -> io::Result<()> {
+    let Some(listener) = listener else { return Ok(stop.cancelled().await) };
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let routes = Router::new()
+        .route("/metrics", get(measured))
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .with_state(pages);
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn ready(State(pages): State<Pages>) -> (StatusCode, String) {
+    let readiness = pages.gate.readiness();
+    let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{readiness}\n"))
+}
+
+async fn measured(State(pages): State<Pages>) -> Response {
+    let Pages { replica, gate, calls } = pages;
+    // Counting very many orders takes milliseconds, which nobody else should wait for.
+    let rendering = tokio::task::spawn_blocking(move || metrics::render(&replica, gate.readiness(), &calls));
+    match rendering.await {
+        Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

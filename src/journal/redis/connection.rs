@@ -1,0 +1,180 @@
+//! Connections to single Redis servers, and what their errors mean for whoever sent a command.
+//!
+//! Every call has a time limit of its own: the driver's are off, because a blocking read and an append differ. A link
+//! that went dead without a word is found out by these limits, by keepalive and by `TCP_USER_TIMEOUT`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ErrorKind, FromRedisValue,
+    IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, Value,
+};
+
+use super::options::{Credentials, Node, RedisOptions, SetUpError};
+use super::scripts::Senseless;
+
+/// What became of a call.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// No answer came: it may have been carried out.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The connection broke: it may have been carried out.
+    #[error("the connection broke")]
+    Broken(#[source] RedisError),
+    /// The server said no: it was not carried out.
+    #[error("the server refused")]
+    Refused(#[source] RedisError),
+    /// What the server said makes no sense: it may have been carried out.
+    #[error(transparent)]
+    Senseless(#[from] Senseless),
+}
+
+impl CallError {
+    /// Whether the connection is of no more use: dead, or to a server that is not the primary (any more).
+    pub(super) fn ends_session(&self) -> bool {
+        match self {
+            Self::TimedOut(_) | Self::Broken(_) | Self::Senseless(_) => true,
+            Self::Refused(error) => match error.kind() {
+                ErrorKind::Server(kind) => match kind {
+                    ServerErrorKind::NoScript
+                    | ServerErrorKind::Moved
+                    | ServerErrorKind::Ask
+                    | ServerErrorKind::TryAgain
+                    | ServerErrorKind::ClusterDown
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ReadOnly => true,
+                    // What is refused here would be refused on a new connection, too.
+                    _ => false,
+                },
+                // A blocked read is told so when its server is demoted.
+                _ => error.code() == Some("UNBLOCKED"),
+            },
+        }
+    }
+
+    /// Whether the server said that it did not carry the call out.
+    pub(super) const fn refused(&self) -> bool {
+        match self {
+            Self::TimedOut(_) | Self::Broken(_) | Self::Senseless(_) => false,
+            Self::Refused(_) => true,
+        }
+    }
+}
+
+impl From<RedisError> for CallError {
+    fn from(error: RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused(error),
+            _ => Self::Broken(error),
+        }
+    }
+}
+
+/// Sends a command and waits for its answer, no longer than so long.
+pub(super) async fn call<T: FromRedisValue>(
+    connection: &MultiplexedConnection,
+    command: &Cmd,
+    limit: Duration,
+) -> Result<T, CallError> {
+    let mut connection = connection.clone();
+    match tokio::time::timeout(limit, command.query_async(&mut connection)).await {
+        Ok(answer) => answer.map_err(CallError::from),
+        Err(_) => Err(CallError::TimedOut(limit)),
+    }
+}
+
+/// Sends commands at once, and gives an answer for each.
+pub(super) async fn call_all(
+    connection: &MultiplexedConnection,
+    pipeline: &mut Pipeline,
+    limit: Duration,
+) -> Result<Vec<Result<Value, CallError>>, CallError> {
+    let mut connection = connection.clone();
+    let answers = pipeline.ignore_errors().query_async::<Vec<Result<Value, RedisError>>>(&mut connection);
+    match tokio::time::timeout(limit, answers).await {
+        Ok(answers) => Ok(answers?.into_iter().map(|answer| answer.map_err(CallError::from)).collect()),
+        Err(_) => Err(CallError::TimedOut(limit)),
+    }
+}
+
+/// Opens connections, all with the same settings.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    tls: Option<TlsCertificates>,
+    timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(options: &RedisOptions) -> Result<Self, SetUpError> {
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|source| SetUpError::File { path: path.to_owned(), source });
+        let files = &options.tls;
+        if !options.url.tls {
+            let given = files.ca.is_some() || files.identity.is_some();
+            return if given {
+                Err(SetUpError::NotEncrypted(options.url.to_string()))
+            } else {
+                Ok(Self { tls: None, timeout: options.timeout })
+            };
+        }
+        // Another part of the process may have chosen before: any choice serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let root_cert = files.ca.as_deref().map(read).transpose()?;
+        let client_tls = match &files.identity {
+            Some((cert, key)) => Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? }),
+            None => None,
+        };
+        let connector = Self { tls: Some(TlsCertificates { client_tls, root_cert }), timeout: options.timeout };
+        // Certificates that make no sense are found out now, not at every attempt to connect.
+        connector
+            .client(&("localhost".to_owned(), 6379), &Credentials::default(), 0)
+            .map_err(|error| SetUpError::Tls(error.into()))?;
+        Ok(connector)
+    }
+
+    fn client(&self, (host, port): &Node, who: &Credentials, database: i64) -> Result<Client, RedisError> {
+        let address = match self.tls {
+            Some(_) => ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None },
+            None => ConnectionAddr::Tcp(host.clone(), *port),
+        };
+        let keepalive = redis::io::tcp::socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(5))
+            .with_interval(Duration::from_secs(1))
+            .with_retries(3);
+        let tcp =
+            TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(Duration::from_secs(5));
+        let mut settings = RedisConnectionInfo::default().set_db(database);
+        if let Some(user) = &who.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &who.password {
+            settings = settings.set_password(password);
+        }
+        let info = address.into_connection_info()?.set_tcp_settings(tcp).set_redis_settings(settings);
+        match &self.tls {
+            Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+            None => Client::open(info),
+        }
+    }
+
+    /// Opens a connection.
+    pub(super) async fn connect(
+        &self,
+        node: &Node,
+        who: &Credentials,
+        database: i64,
+    ) -> Result<MultiplexedConnection, CallError> {
+        let client = self.client(node, who, database)?;
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        match tokio::time::timeout(self.timeout, connecting).await {
+            Ok(connection) => Ok(connection?),
+            Err(_) => Err(CallError::TimedOut(self.timeout)),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Whether the server is set up to keep what is acknowledged.
+//!
+//! **Acked-is-durable** rests on the server: with `appendfsync everysec` it loses a second of acknowledged entries when
+//! it is killed, and with an eviction policy it may throw the journal away when memory is short.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+
+use super::connection::{CallError, call};
+use super::locate::info_field;
+
+/// What a server says of itself as a primary.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Whether it is one.
+    pub(super) primary: bool,
+    /// How many replicas have been heard of within the last two seconds.
+    pub(super) replicas: usize,
+}
+
+/// Asks a server for its standing.
+pub(super) async fn standing(connection: &MultiplexedConnection, limit: Duration) -> Result<Standing, CallError> {
+    let info: String = call(connection, cmd("INFO").arg("replication"), limit).await?;
+    let primary = info_field(&info, "role") == Some("master");
+    let in_touch = |line: &&str| {
+        let field = |key| line.split([',', ':']).find_map(|part| part.strip_prefix(key)?.strip_prefix('='));
+        let lag = field("lag").and_then(|lag| lag.parse::<i64>().ok());
+        field("state") == Some("online") && lag.is_some_and(|lag| (0..=2).contains(&lag))
+    };
+    let replicas = info.lines().filter(|line| line.starts_with("slave") && line.contains("state=")).filter(in_touch);
+    Ok(Standing { primary, replicas: replicas.count() })
+}
+
+/// Everything about a server's settings that would lose what was acknowledged, each with what to do about it.
+pub(super) async fn shortcomings(
+    connection: &MultiplexedConnection,
+    limit: Duration,
+) -> Result<Vec<String>, CallError> {
+    let mut found = Vec::new();
+    let get = async |name: &str| -> Result<Option<String>, CallError> {
+        match call::<Vec<String>>(connection, cmd("CONFIG").arg("GET").arg(name), limit).await {
+            Ok(pair) => Ok(pair.into_iter().nth(1)),
+            // Not everybody lets CONFIG be called.
+            Err(CallError::Refused(error)) => {
+                tracing::debug!(%error, name, "a setting of the server is not told");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    };
+    for (name, wanted) in [("appendonly", "yes"), ("appendfsync", "always")] {
+        match get(name).await?.as_deref() {
+            Some(value) if value == wanted => {}
+            Some(value) => found.push(format!("`{name}` is `{value}`: set it to `{wanted}`")),
+            None => found.push(format!("`{name}` cannot be asked for: allow `CONFIG GET`, and set it to `{wanted}`")),
+        }
+    }
+    let limited = get("maxmemory").await?.is_some_and(|bytes| bytes != "0");
+    match get("maxmemory-policy").await?.as_deref() {
+        Some("noeviction") => {}
+        Some(policy) if limited => {
+            found.push(format!("`maxmemory-policy` is `{policy}`: set it to `noeviction`"));
+        }
+        Some(_) | None => {}
+    }
+    Ok(found)
+}

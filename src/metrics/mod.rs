@@ -1,0 +1,221 @@
+//! What is measured, and how it is told to Prometheus.
+//!
+//! Nothing here is on the path of a query but the counting of calls in [`calls`], which has atomics of its own. What the
+//! state says is read from what is published when somebody scrapes. **Sealed**: a label is one of a few words that this
+//! program knows beforehand, never an id and never anything of an order.
+
+pub mod calls;
+
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::domain::fingerprint::StateDigest;
+use crate::domain::ids::Revision;
+use crate::domain::order::OrderState;
+use crate::journal::{AppendError, Position};
+use crate::readiness::Readiness;
+use crate::replica::{Published, Replica};
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gauge,
+    Counter,
+    Histogram,
+}
+
+/// A metric's name, and what it says.
+#[derive(Debug, Clone, Copy)]
+struct Metric {
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident = $kind:ident $name:literal $help:literal;)*) => {
+        $(const $id: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };)*
+        /// All of them but those of [`calls`]. Units are in the names: seconds, or things counted.
+        const TABLE: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    REVISION = Gauge "withheld_revision" "The journal's entries that queries are answered from.";
+    DIGEST = Gauge "withheld_state_digest"
+        "The last 48 bits of the digest of the state at withheld_revision; replicas at one revision have the same.";
+    AGE = Gauge "withheld_knowledge_age_seconds"
+        "Since this replica last knew itself level with the journal; since it started, if it never did.";
+    LIVE = Gauge "withheld_live" "1 while that is within --stale-after, else 0.";
+    READY = Gauge "withheld_ready" "1 while health says SERVING, else 0.";
+    SUBJECTS = Gauge "withheld_subjects" "Accounts and posts that orders hold, in force or not, by kind.";
+    ORDERS = Gauge "withheld_orders" "Orders by the state they are in.";
+    APPENDS = Counter "withheld_journal_appends_total"
+        "Appends to the journal by outcome; one append may carry many commands.";
+    APPEND_SECONDS = Histogram "withheld_journal_append_seconds" "How long appends took until they were durable.";
+    FOLLOWER_RESTARTS = Counter "withheld_follower_restarts_total"
+        "How often following the journal failed and was taken up again.";
+    CONNECTED = Gauge "withheld_journal_connected" "1 while there is a connection to the journal, else 0.";
+    RECONNECTS = Counter "withheld_journal_reconnects_total" "Connections to the journal made after the first.";
+    BUILD_INFO = Gauge "withheld_build_info" "Always 1; the version is a label.";
+}
+
+/// Upper bounds in seconds: an append is tens of microseconds in memory, milliseconds on a disk or a network.
+const BUCKETS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// How often what was measured is put into its buckets, lest it pile up where nobody scrapes.
+pub const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Written; somebody else was first; surely not written, for another reason; perhaps written.
+const OUTCOMES: [&str; 4] = ["done", "conflict", "refused", "indeterminate"];
+
+const STATES: [OrderState; 5] =
+    [OrderState::Scheduled, OrderState::InForce, OrderState::Stayed, OrderState::Lifted, OrderState::Expired];
+
+/// Handles on all of them, made once: looking one up by name is what would cost.
+struct Metrics {
+    handle: PrometheusHandle,
+    /// Gauges are set and told under it, so that those of one scrape belong together.
+    scrape: Mutex<()>,
+    revision: Gauge,
+    digest: Gauge,
+    age: Gauge,
+    live: Gauge,
+    ready: Gauge,
+    subjects: [Gauge; 2],
+    orders: [Gauge; 5],
+    appends: [Counter; 4],
+    append_seconds: Histogram,
+    follower_restarts: Counter,
+    connected: Gauge,
+    reconnects: Counter,
+}
+
+/// Made when it is first used. Services of one process, as tests have them, count together.
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
+    // Without buckets the exporter would make summaries; that the list is empty is the only error there is.
+    let builder = PrometheusBuilder::new();
+    let builder = builder.set_buckets(BUCKETS).unwrap_or_default();
+    let recorder = builder.build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || Metrics::registered(handle))
+});
+
+impl Metrics {
+    fn registered(handle: PrometheusHandle) -> Self {
+        for Metric { name, kind, help } in TABLE.iter().copied() {
+            match kind {
+                Kind::Gauge => metrics::describe_gauge!(name, help),
+                Kind::Counter => metrics::describe_counter!(name, help),
+                Kind::Histogram => metrics::describe_histogram!(name, help),
+            }
+        }
+        metrics::gauge!(BUILD_INFO.name, "version" => env!("CARGO_PKG_VERSION")).set(1);
+        Self {
+            handle,
+            scrape: Mutex::new(()),
+            revision: metrics::gauge!(REVISION.name),
+            digest: metrics::gauge!(DIGEST.name),
+            age: metrics::gauge!(AGE.name),
+            live: metrics::gauge!(LIVE.name),
+            ready: metrics::gauge!(READY.name),
+            subjects: ["account", "post"].map(|kind| metrics::gauge!(SUBJECTS.name, "kind" => kind)),
+            orders: STATES.map(|state| metrics::gauge!(ORDERS.name, "state" => state.as_str())),
+            appends: OUTCOMES.map(|outcome| metrics::counter!(APPENDS.name, "outcome" => outcome)),
+            append_seconds: metrics::histogram!(APPEND_SECONDS.name),
+            follower_restarts: metrics::counter!(FOLLOWER_RESTARTS.name),
+            connected: metrics::gauge!(CONNECTED.name),
+            reconnects: metrics::counter!(RECONNECTS.name),
+        }
+    }
+}
+
+/// An append came back, after so long.
+pub fn journal_append(outcome: &Result<Position, AppendError>, took: Duration) {
+    let [done, conflict, refused, indeterminate] = &METRICS.appends;
+    let counter = match outcome {
+        Ok(_) => done,
+        Err(AppendError::Conflict { .. }) => conflict,
+        Err(error) if error.nothing_written() => refused,
+        Err(_) => indeterminate,
+    };
+    counter.increment(1);
+    METRICS.append_seconds.record(took);
+}
+
+/// There is a connection to the journal, or none any more. A journal in a local file is connected once it is opened.
+pub fn journal_connected(connected: bool) {
+    METRICS.connected.set(if connected { 1.0 } else { 0.0 });
+}
+
+/// A connection to the journal was made that was not the first.
+pub fn journal_reconnected() {
+    METRICS.reconnects.increment(1);
+}
+
+/// Following the journal failed and is taken up again.
+pub fn follower_restarted() {
+    METRICS.follower_restarts.increment(1);
+}
+
+/// Puts what was measured into its buckets; to be called every [`UPKEEP`].
+pub fn upkeep() {
+    METRICS.handle.run_upkeep();
+}
+
+/// What a scrape tells of the replica, all from one thing that was published.
+struct View {
+    revision: Revision,
+    digest: StateDigest,
+    age: Duration,
+    live: bool,
+    subjects: [usize; 2],
+    orders: [u64; 5],
+}
+
+impl View {
+    fn of(replica: &Replica) -> Self {
+        let (published, freshness) = (replica.current(), replica.freshness());
+        let Published { state, .. } = &*published;
+        let now = published.now(replica.clock());
+        let mut orders = [0; 5];
+        for order in state.orders() {
+            let stands = order.state(now);
+            STATES.iter().zip(&mut orders).filter(|(state, _)| **state == stands).for_each(|(_, count)| *count += 1);
+        }
+        Self {
+            revision: state.revision(),
+            digest: state.digest(),
+            age: freshness.age,
+            live: freshness.live,
+            subjects: [state.holdings().accounts().len(), state.holdings().posts().len()],
+            orders,
+        }
+    }
+}
+
+/// All metrics as Prometheus reads them. Takes some milliseconds where there are very many orders.
+#[must_use]
+pub fn render(replica: &Replica, readiness: Readiness, calls: &calls::Calls) -> String {
+    let view = View::of(replica);
+    let flag = |is: bool| if is { 1.0 } else { 0.0 };
+    let all = &*METRICS;
+    let mut text = {
+        let _scrape = all.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        all.revision.set(view.revision.get() as f64);
+        all.digest.set(view.digest.low_48_bits() as f64);
+        all.age.set(view.age.as_secs_f64());
+        all.live.set(flag(view.live));
+        all.ready.set(flag(readiness.is_ready()));
+        all.subjects.iter().zip(view.subjects).for_each(|(gauge, count)| gauge.set(count as f64));
+        all.orders.iter().zip(view.orders).for_each(|(gauge, count)| gauge.set(count as f64));
+        all.handle.render()
+    };
+    calls.render(&mut text);
+    text
+}

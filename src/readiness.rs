@@ -1,0 +1,102 @@
+//! Whether this process may be asked, said the same way everywhere: `grpc.health.v1` on both listeners, `/readyz` and the
+//! metric `withheld_ready` all tell what was set here last.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::info;
+
+use crate::replica::Replica;
+
+/// How often the age of what is known is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Whether to ask this process, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// The journal has not been folded to its end yet. **Ready-means-loaded**.
+    Loading,
+    /// Ask.
+    Serving,
+    /// The journal has been out of reach for longer than is allowed.
+    Stale,
+    /// It was told to stop, or stops by a fault.
+    Stopping,
+}
+
+impl Readiness {
+    /// Whether to ask.
+    #[must_use]
+    pub const fn is_ready(self) -> bool {
+        match self {
+            Self::Serving => true,
+            Self::Loading | Self::Stale | Self::Stopping => false,
+        }
+    }
+}
+
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loading => "not ready: the journal is still being loaded",
+            Self::Serving => "ready",
+            Self::Stale => "not ready: the journal has been out of reach for too long",
+            Self::Stopping => "not ready: the service is shutting down",
+        })
+    }
+}
+
+/// A gRPC listener's health service, and the names it is told about beside the empty one.
+pub type Reporter = (HealthReporter, &'static [&'static str]);
+
+/// Sets it, for everybody who asks.
+#[derive(Clone)]
+pub struct Gate {
+    reporters: Arc<[Reporter]>,
+    now: watch::Sender<Readiness>,
+}
+
+impl Gate {
+    /// Loading, to begin with. Before anything listens, nothing reports SERVING.
+    pub async fn closed(reporters: impl IntoIterator<Item = Reporter>) -> Self {
+        let gate = Self { reporters: reporters.into_iter().collect(), now: watch::Sender::new(Readiness::Loading) };
+        gate.set(Readiness::Loading).await;
+        gate
+    }
+
+    /// Tells everybody.
+    pub async fn set(&self, readiness: Readiness) {
+        self.now.send_replace(readiness);
+        let status = if readiness.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for (reporter, names) in self.reporters.iter() {
+            for name in names.iter().chain(&[""]) {
+                reporter.set_service_status(*name, status).await;
+            }
+        }
+    }
+
+    /// Opens once the replica has something to answer from, and closes while it has been out of reach of the journal for
+    /// too long; for ever. **Ready-means-loaded**.
+    pub async fn keep(&self, replica: &Replica, max_staleness: Option<Duration>) {
+        replica.ready().await;
+        loop {
+            let stale = max_staleness.is_some_and(|most| replica.freshness().age > most);
+            let readiness = if stale { Readiness::Stale } else { Readiness::Serving };
+            if readiness != self.readiness() {
+                info!("{readiness}");
+                self.set(readiness).await;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// What was set last.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        *self.now.borrow()
+    }
+}

@@ -1,0 +1,200 @@
+//! The one task that owns the state: reads the journal, folds, publishes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Published, Replica, ReplicaError, Snapshots};
+use crate::clock::jittered;
+use crate::domain::state::{State, Touched};
+use crate::index::{Index, Snapshot};
+use crate::journal::{Follower, Hash, Journal, Position, StoredEntry};
+use crate::metrics;
+use crate::record::decode;
+
+/// Loading a long journal is told of each time so many entries have been folded.
+const TELL_EVERY: u64 = 100_000;
+/// The first and the longest pause before a journal that is out of reach is tried again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// How often a journal that cannot be followed any further is looked at again.
+const FAULT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The state and index, owned by the one task that folds.
+struct Fold {
+    state: State,
+    index: Index,
+    hash: Hash,
+}
+
+impl Fold {
+    fn take(&mut self, entries: &[StoredEntry]) -> Result<Vec<Touched>, ReplicaError> {
+        let mut touched = Vec::with_capacity(entries.len());
+        for stored in entries {
+            let revision = stored.position().revision;
+            let entry = decode(stored.payload()).map_err(|source| ReplicaError::Entry { revision, source })?;
+            touched.push(self.state.apply(revision, &entry)?);
+            self.hash = stored.position().hash;
+        }
+        Ok(touched)
+    }
+
+    fn published(&self, index: Snapshot) -> Published {
+        Published { index, state: self.state.clone(), hash: self.hash }
+    }
+}
+
+/// Folds the journal into a replica until it is told to stop; then it writes a snapshot for the next start.
+///
+/// # Errors
+/// If the journal is damaged or senseless before it could be folded once. Later, what was published last stays published.
+pub async fn run(
+    replica: Replica,
+    journal: Arc<dyn Journal>,
+    mut snapshots: Snapshots,
+    stop: CancellationToken,
+) -> Result<(), ReplicaError> {
+    let mut following = Following::new(replica);
+    let (state, start) = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        start = following.begin(&mut snapshots, &*journal) => start,
+    };
+    let mut follower = Follower::new(journal, start);
+    let mut fold = Fold { state, index: Index::default(), hash: start.hash };
+    let mut told = start.revision.get();
+    loop {
+        let entries = tokio::select! {
+            biased;
+            () = stop.cancelled() => return snapshots.close(fold.state, fold.hash).await,
+            () = following.boundary() => Ok(None),
+            entries = follower.next() => entries.map(Some),
+        };
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(error) if error.is_retryable() => {
+                following.out_of_reach(&error).await;
+                continue;
+            }
+            Err(error) if following.level_before => {
+                following.replica.set_fault(error.to_string());
+                tokio::time::sleep(jittered(FAULT_PAUSE)).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        following.in_reach();
+        if entries.as_ref().is_some_and(Vec::is_empty) {
+            following.level(&mut fold);
+            snapshots.keep(&fold.state, fold.hash);
+            continue;
+        }
+        let now = following.replica.0.clock.now();
+        // Before the first time level, nobody is served: the index is made once, at the end.
+        let loading = !following.level_before;
+        let folded = tokio::task::spawn_blocking(move || {
+            let touched = fold.take(&entries.unwrap_or_default())?;
+            let index = if loading { None } else { Some(fold.index.advance(&fold.state, &touched, now)) };
+            Ok::<_, ReplicaError>((fold, index))
+        });
+        let (back, index) = match folded.await.map_err(|_| ReplicaError::BrokenOff)? {
+            Ok(folded) => folded,
+            // An entry of a newer program, perhaps: queries go on from what was understood.
+            Err(error) if !loading => {
+                following.replica.set_fault(error.to_string());
+                stop.cancelled().await;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        fold = back;
+        if loading && fold.state.revision().get() >= told + TELL_EVERY {
+            told = fold.state.revision().get();
+            info!(revision = told, "loading the journal");
+        }
+        if let Some(index) = index {
+            following.publish(&fold, index);
+        }
+    }
+}
+
+/// What is published, and how it stands with the journal.
+struct Following {
+    replica: Replica,
+    retired: Vec<Arc<Published>>,
+    /// When an order starts or ends by itself next. Boundaries count once the journal is folded.
+    due: Option<Timestamp>,
+    level_before: bool,
+    backoff: Duration,
+    /// The trouble told last.
+    told: String,
+}
+
+impl Following {
+    fn new(replica: Replica) -> Self {
+        let (retired, due, told) = (Vec::new(), None, String::new());
+        Self { replica, retired, due, level_before: false, backoff: BACKOFF.0, told }
+    }
+
+    /// Where to fold from; waits for the journal as long as it takes.
+    async fn begin(&mut self, snapshots: &mut Snapshots, journal: &dyn Journal) -> (State, Position) {
+        let local = snapshots.local().await;
+        if let Some((state, position)) = local.as_ref().filter(|_| snapshots.may_serve()) {
+            let now = self.replica.0.clock.now();
+            let index = Index::default().rebuild(state, now);
+            let published = Published { index, state: state.clone(), hash: position.hash };
+            self.replica.publish(published, &mut self.retired);
+            // When it was level last is not known: surely when it took its last entry.
+            self.replica.level_since(now.duration_since(state.at()).unsigned_abs());
+            warn!(revision = %position.revision, "serving from the snapshot until the journal is in reach");
+        }
+        loop {
+            match snapshots.choose(local.clone(), journal).await {
+                Ok(start) => return start,
+                Err(error) => self.out_of_reach(&error).await,
+            }
+        }
+    }
+
+    async fn boundary(&self) {
+        match self.due {
+            Some(at) => self.replica.0.clock.sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn publish(&mut self, fold: &Fold, index: Snapshot) {
+        self.due = index.valid_until();
+        self.replica.publish(fold.published(index), &mut self.retired);
+    }
+
+    /// Told once for each trouble that lasts; tried again for ever.
+    async fn out_of_reach(&mut self, error: &crate::journal::ReadError) {
+        let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        if self.backoff >= BACKOFF.1 && self.told != source {
+            warn!(%error, source, "journal out of reach, trying again");
+            self.told = source;
+        }
+        metrics::follower_restarted();
+        tokio::time::sleep(jittered(self.backoff)).await;
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+
+    fn in_reach(&mut self) {
+        if !self.told.is_empty() {
+            info!("journal in reach again");
+        }
+        (self.backoff, self.told) = (BACKOFF.0, String::new());
+    }
+
+    fn level(&mut self, fold: &mut Fold) {
+        if !self.level_before {
+            self.level_before = true;
+            let index = fold.index.rebuild(&fold.state, self.replica.0.clock.now());
+            self.publish(fold, index);
+            info!(revision = %fold.state.revision(), orders = fold.state.orders().len(), "level with the journal");
+        }
+        self.replica.level();
+    }
+}
