@@ -106,7 +106,7 @@ impl Cluster {
         }
         for (i, node) in self.nodes.iter().enumerate() {
             let knows_all = async || self.seen_by(i).await.is_some_and(|seen| seen.len() == NODES);
-            until(format_args!("node {i} knows the others"), knows_all).await;
+            until(format!("node {i} knows the others"), knows_all).await;
             if let Some(primary) = i.checked_sub(PRIMARIES) {
                 node.command(&["CLUSTER", "REPLICATE", &self.ids[primary]]).await;
             }
@@ -124,7 +124,7 @@ impl Cluster {
     pub async fn ready(&self) {
         let up: Vec<usize> = (0..NODES).filter(|&i| self.nodes[i].is_up()).collect();
         for &i in &up {
-            until(format_args!("node {i} finds the cluster in order"), async || self.finds_order(i, &up).await).await;
+            until(format!("node {i} finds the cluster in order"), async || self.finds_order(i, &up).await).await;
         }
     }
 
@@ -207,7 +207,7 @@ impl Cluster {
     /// The node that owns a key's slot, up or not, as more than half of the nodes see it.
     pub async fn owner_of_key(&self, key: &str) -> usize {
         let slot = self.slot_of(key).await;
-        eventually(format_args!("the nodes agree who owns slot {slot}"), async || self.owner_of_slot(slot).await).await
+        eventually(format!("the nodes agree who owns slot {slot}"), async || self.owner_of_slot(slot).await).await
     }
 
     async fn owner_of_slot(&self, slot: usize) -> Option<usize> {
@@ -232,7 +232,7 @@ impl Cluster {
     /// Waits until another node owns a key and answers for it, and tells which.
     pub async fn await_new_owner(&self, key: &str, from: usize) -> usize {
         let slot = self.slot_of(key).await;
-        eventually(format_args!("another owner than node {from}"), async || {
+        eventually(format!("another owner than node {from}"), async || {
             let owner = self.owner_of_slot(slot).await.filter(|&owner| owner != from)?;
             // It says that the cluster is down until it has heard from most of the others.
             self.nodes[owner].ask_soon::<Value>(&["EXISTS", key]).await.map(|_| owner)

@@ -163,7 +163,7 @@ impl SentinelGroup {
 
     /// Waits until another server than that one is the primary by the word of the Sentinels and its own, and tells which.
     pub async fn await_failover(&self, from: usize) -> usize {
-        eventually(format_args!("another primary than server {from}"), async || {
+        eventually(format!("another primary than server {from}"), async || {
             let named = self.named_primary().await.filter(|&named| named != from)?;
             let role: Vec<Value> = self.servers[named].ask_soon(&["ROLE"]).await?;
             (role.first() == Some(&Value::BulkString(b"master".into()))).then_some(named)
@@ -190,7 +190,7 @@ impl SentinelGroup {
         let primary = if self.sentinels.is_empty() { 0 } else { self.primary().await };
         let written = self.servers[primary].info("replication").await["master_repl_offset"].parse::<u64>().unwrap();
         let wanted = self.servers.iter().filter(|server| server.is_up()).count() - 1;
-        until(format_args!("{wanted} replicas are level with server {primary}"), async || {
+        until(format!("{wanted} replicas are level with server {primary}"), async || {
             let info = self.servers[primary].info("replication").await;
             let level = SERVERS.into_iter().filter_map(|n| info.get(&format!("slave{n}"))).filter(|replica| {
                 let field = |name| replica.split(',').find_map(|field: &str| field.strip_prefix(name)).unwrap();

@@ -171,7 +171,7 @@ impl RedisServer {
             assert!(!ended, "redis-server stopped at once:\n{}", self.log());
             self.try_command::<()>(&["PING"]).await.ok()
         };
-        eventually(format_args!("redis-server on port {} answers", self.port()), answers).await;
+        eventually(format!("redis-server on port {} answers", self.port()), answers).await;
     }
 
     /// Starts it again without waiting, so that it can be met while it is loading.
