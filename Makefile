@@ -19,7 +19,7 @@ verify:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(tools)/buf format --diff --exit-code proto
 	$(tools)/buf lint proto
-	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env
+	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install
 	$(tools)/ruff check --no-cache --quiet
 	$(tools)/ruff format --no-cache --quiet --diff
 	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources

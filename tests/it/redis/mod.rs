@@ -3,18 +3,26 @@
 //!
 //! Nothing here knows the service: it starts servers, breaks them, and looks at them from outside.
 
+pub mod cluster;
 mod ports;
 mod process;
 pub mod proxy;
+pub mod sentinel;
 pub mod servers;
 pub mod tls;
 
 use std::fmt::Display;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test says what it was waiting for. Far more than it takes: other tests run too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One of the many addresses of this machine alone, so that a proxy can tell who connects.
+const fn loopback(kind: u8, i: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, kind, i as u8 + 1)
+}
 
 /// Waits until there is something, and returns it.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: impl Display, mut probe: impl FnMut() -> F) -> T {

@@ -64,7 +64,6 @@ impl RedisServer {
             format!("tls-ca-cert-file {}", certificates.ca().display()),
             format!("tls-auth-clients {}", if client_certificates { "yes" } else { "no" }),
         ];
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         Self { scheme: "rediss", ..Self::mk(port, &lines) }.started().await
     }
 
@@ -77,28 +76,32 @@ impl RedisServer {
             format!("user {} on >{} ~* &* +@all", HARNESS.0, HARNESS.1),
             format!("user {user} on >{password} ~{{withheld}}:* resetchannels -@all {}", rules.join(" ")),
         ];
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         Self { user: Some(ACL_USER), ..Self::mk(Port::reserve(), &lines) }.started().await
     }
 
+    /// On a port chosen before, because others are told of it first.
+    pub(super) async fn start_on(port: Port, lines: &[String]) -> Self {
+        Self::mk(port, lines).started().await
+    }
+
     /// A Sentinel, which is the same program.
-    pub(super) async fn start_sentinel(lines: &[&str]) -> Self {
+    pub(super) async fn start_sentinel(lines: &[String]) -> Self {
         Self { arguments: &["--sentinel"], ..Self::configured(Port::reserve(), "", lines) }.started().await
     }
 
-    fn mk(port: Port, lines: &[&str]) -> Self {
+    fn mk(port: Port, lines: &[impl AsRef<str>]) -> Self {
         Self::configured(port, DURABLE, lines)
     }
 
     /// Not started yet. The file is the server's own from here on: Sentinel has it rewritten, and a restart reads that.
-    fn configured(port: Port, defaults: &str, lines: &[&str]) -> Self {
+    fn configured(port: Port, defaults: &str, lines: &[impl AsRef<str>]) -> Self {
         let dir = TempDir::new().unwrap();
         let mut file = format!("port {}\nbind 127.0.0.1\nprotected-mode no\n{defaults}", port.number());
         for line in [format!("dir {}", dir.path().display()), format!("unixsocket {}", socket(dir.path()).display())] {
             file.push_str(&line);
             file.push('\n');
         }
-        lines.iter().for_each(|line| file.extend([line, "\n"]));
+        lines.iter().for_each(|line| file.extend([line.as_ref(), "\n"]));
         std::fs::write(dir.path().join("redis.conf"), file).unwrap();
         Self { process: Mutex::new(None), dir, port, scheme: "redis", user: None, arguments: &[] }
     }
@@ -168,7 +171,7 @@ impl RedisServer {
             assert!(!ended, "redis-server stopped at once:\n{}", self.log());
             self.try_command::<()>(&["PING"]).await.ok()
         };
-        eventually(format_args!("redis-server on port {} answers", self.port()), answers).await;
+        eventually(format!("redis-server on port {} answers", self.port()), answers).await;
     }
 
     /// Starts it again without waiting, so that it can be met while it is loading.
@@ -225,15 +228,23 @@ impl RedisServer {
         self.ask(command).await
     }
 
+    /// The answer of a server that may be down, paused or busy, if it comes within a second.
+    pub async fn ask_soon<T: FromRedisValue>(&self, command: &[&str]) -> Option<T> {
+        tokio::time::timeout(Duration::from_secs(1), self.try_command(command)).await.ok()?.ok()
+    }
+
     pub async fn config_set(&self, key: &str, value: &str) {
         self.command(&["CONFIG", "SET", key, value]).await;
     }
 
     /// A section of INFO, by field.
     pub async fn info(&self, section: &str) -> HashMap<String, String> {
-        let text: String = self.ask(&["INFO", section]).await;
-        text.lines().filter_map(|line| line.split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+        fields(&self.ask::<String>(&["INFO", section]).await)
     }
+}
+
+fn fields(info: &str) -> HashMap<String, String> {
+    info.lines().filter_map(|line| line.split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
 fn socket(dir: &Path) -> PathBuf {
