@@ -205,6 +205,7 @@ async fn a_service_that_cannot_run_says_why_and_what_to_do() {
     let address = service.queries.trim_start_matches("http://");
     for (what, flags, wanted, hint) in [
         ("an address in use", ["--admin-listen", address], 1, "cannot listen on"),
+        ("the queries' address in use", ["--listen", address], 1, "cannot listen on"),
         ("no such journal", ["--journal", "postgres://x"], 2, "write `sqlite:PATH`"),
         ("an unknown flag", ["--jurnal", "memory:"], 2, "--journal"),
         ("a negative time", ["--drain", "-1s"], 2, "--drain"),
@@ -216,6 +217,7 @@ async fn a_service_that_cannot_run_says_why_and_what_to_do() {
                 .args(["serve"])
                 .args(flags)
                 .env("WITHHELD_LISTEN", "127.0.0.1:0")
+                .env("WITHHELD_ADMIN_LISTEN", "127.0.0.1:0")
                 .env("WITHHELD_JOURNAL", format!("sqlite:{}", other.display())),
         );
         assert_eq!(code, Some(wanted), "{what}: {said}");
