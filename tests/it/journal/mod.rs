@@ -165,7 +165,9 @@ macro_rules! suite {
 suite!(
     memory: crate::journal::Memory,
     sqlite_file: crate::journal::Sqlite,
-    one_redis: crate::journal::on_redis::OnRedis<crate::redis::servers::RedisServer>
+    one_redis: crate::journal::on_redis::OnRedis<crate::redis::servers::RedisServer>,
+    redis_under_sentinels: crate::journal::on_redis::OnRedis<crate::redis::sentinel::SentinelGroup>,
+    redis_cluster: crate::journal::on_redis::OnRedis<crate::redis::cluster::Cluster>
 );
 
 /// A payload unlike any other.

@@ -8,10 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
+use tokio::sync::OnceCell;
 use withheld::journal::redis::{RedisJournal, RedisOptions};
 use withheld::journal::{Hash, Journal};
 
 use super::{Backend, Damage, cut, flipped};
+use crate::redis::cluster::Cluster;
+use crate::redis::sentinel::SentinelGroup;
 use crate::redis::servers::RedisServer;
 
 /// Servers that keep journals, each under a namespace of its own.
@@ -35,6 +38,41 @@ impl Servers for RedisServer {
 
     async fn primary(&self, _key: &str) -> MultiplexedConnection {
         redis::Client::open(Self::url(self)).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+}
+
+/// One group serves the whole suite: it takes a while to come about.
+static GROUP: OnceCell<Arc<SentinelGroup>> = OnceCell::const_new();
+
+#[async_trait(?Send)]
+impl Servers for SentinelGroup {
+    async fn mk() -> Arc<Self> {
+        Arc::clone(GROUP.get_or_init(async || Arc::new(Self::start().await)).await)
+    }
+
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+
+    async fn primary(&self, _key: &str) -> MultiplexedConnection {
+        Servers::primary(self.server(Self::primary(self).await), "").await
+    }
+}
+
+static CLUSTER: OnceCell<Arc<Cluster>> = OnceCell::const_new();
+
+#[async_trait(?Send)]
+impl Servers for Cluster {
+    async fn mk() -> Arc<Self> {
+        Arc::clone(CLUSTER.get_or_init(async || Arc::new(Self::start().await)).await)
+    }
+
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+
+    async fn primary(&self, key: &str) -> MultiplexedConnection {
+        Servers::primary(self.node(self.owner_of_key(key).await), "").await
     }
 }
 
