@@ -9,7 +9,7 @@
 //!
 //! **One-writer-at-a-revision**: an append is one script, atomic in the server, that checks where the journal ends and
 //! writes all entries or none. **Acked-is-durable**: an entry is *settled* once as many Redis replicas have it as are
-//! asked for (`WAIT`), and only then acknowledged, or shown to anybody. So a failover to one of those replicas takes
+//! asked for (`WAIT`, or `WAITAOF` where the server knows it), and only then acknowledged, or shown to anybody. So a failover to one of those replicas takes
 //! nothing away that anybody has seen. If it happens all the same, because two servers were lost at once, whoever has
 //! followed the lost entries appends them again; and if something else stands in their place by then, the journal is
 //! fenced: nothing more is written until people have decided which history holds.
@@ -130,7 +130,12 @@ impl Writer {
         }
         let wait = session.limit() / 2 + more;
         let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        commands.cmd("WAIT").arg(self.wait_replicas).arg(millis);
+        if session.knows_waitaof() {
+            // On the primary's own disk, and on those of so many replicas.
+            commands.cmd("WAITAOF").arg(1).arg(self.wait_replicas).arg(millis);
+        } else {
+            commands.cmd("WAIT").arg(self.wait_replicas).arg(millis);
+        }
         wait
     }
 
@@ -141,13 +146,17 @@ impl Writer {
         at: Position,
         waited: Option<Result<Value, CallError>>,
     ) -> Result<(), super::Source> {
-        match waited {
-            Some(Ok(Value::Int(replicas))) if replicas >= i64::from(self.wait_replicas) => {}
-            Some(Ok(Value::Int(replicas))) => {
-                return Err(format!("{replicas} of {} Redis replicas have confirmed it", self.wait_replicas).into());
-            }
+        let (here, replicas) = match waited {
+            Some(Ok(Value::Int(replicas))) => (1, replicas),
+            Some(Ok(Value::Array(disks))) => match disks.as_slice() {
+                [Value::Int(here), Value::Int(replicas)] => (*here, *replicas),
+                _ => return Err(scripts::Senseless.into()),
+            },
             Some(Err(error)) => return Err(error.into()),
             Some(Ok(_)) | None => return Err(scripts::Senseless.into()),
+        };
+        if here < 1 || replicas < i64::from(self.wait_replicas) {
+            return Err(format!("{replicas} of {} Redis replicas have confirmed it", self.wait_replicas).into());
         }
         let marked = session.write(redis::pipe().add_command(self.scripts.settle(at)), session.limit()).await?;
         match marked.into_iter().next() {
