@@ -148,7 +148,7 @@ impl SentinelGroup {
             let named = sentinel.ask_soon::<Vec<String>>(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
             // One that is down or paused has no vote.
             let Some(address) = named.await else { continue };
-            let named = SERVERS.into_iter().find(|&i| address[1] == self.announced(i).to_string());
+            let named = { SERVERS }.find(|&i| address[1] == self.announced(i).to_string());
             *votes.entry(named.unwrap()).or_default() += 1;
         }
         votes.into_iter().find(|&(_, votes)| votes >= QUORUM).map(|(named, _)| named)
@@ -192,7 +192,7 @@ impl SentinelGroup {
         let wanted = self.servers.iter().filter(|server| server.is_up()).count() - 1;
         until(format!("{wanted} replicas are level with server {primary}"), async || {
             let info = self.servers[primary].info("replication").await;
-            let level = SERVERS.into_iter().filter_map(|n| info.get(&format!("slave{n}"))).filter(|replica| {
+            let level = SERVERS.filter_map(|n| info.get(&format!("slave{n}"))).filter(|replica| {
                 let field = |name| replica.split(',').find_map(|field: &str| field.strip_prefix(name)).unwrap();
                 field("state=") == "online" && field("offset=").parse::<u64>().unwrap() >= written
             });

@@ -121,10 +121,6 @@ impl RedisServer {
         format!("{}://{user}127.0.0.1:{}", self.scheme, self.port())
     }
 
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// What it has logged so far, over all its lives.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()

@@ -57,7 +57,11 @@ async fn a_slot_moves_with_its_keys_and_askers_are_sent_on() {
 
 #[tokio::test]
 async fn a_paused_owner_is_replaced() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_with(&["cluster-require-full-coverage no"]).await;
+    let nodes = cluster.url().replace("redis+cluster://", "");
+    assert_eq!(nodes, [0, 1, 2, 3, 4, 5].map(|i| format!("127.0.0.1:{}", cluster.node(i).port())).join(","));
+    let setting: [String; 2] = cluster.node(5).ask(&["CONFIG", "GET", "cluster-require-full-coverage"]).await;
+    assert_eq!(setting[1], "no");
     let owner = cluster.owner_of_key(KEY).await;
     cluster.node(owner).pause();
     assert_eq!(cluster.await_new_owner(KEY, owner).await, owner + 3);
