@@ -85,7 +85,9 @@ impl SentinelGroup {
         for replica in &group.servers[1..] {
             replica.command(&["REPLICAOF", "127.0.0.1", &primary]).await;
         }
-        group.replicas_in_sync().await;
+        for replica in &group.servers[1..] {
+            replica.catch_up_with(&group.servers[0]).await;
+        }
         for i in SENTINELS {
             let sentinel = RedisServer::start_sentinel(&[
                 format!("bind-source-addr {}", group.sentinel_source(i)),
@@ -186,19 +188,10 @@ impl SentinelGroup {
 
     /// Waits until each server that is up, but the primary, has all that the primary has written until now.
     pub async fn replicas_in_sync(&self) {
-        // Before there are Sentinels, server 0 it is.
-        let primary = if self.sentinels.is_empty() { 0 } else { self.primary().await };
-        let written = self.servers[primary].info("replication").await["master_repl_offset"].parse::<u64>().unwrap();
-        let wanted = self.servers.iter().filter(|server| server.is_up()).count() - 1;
-        until(format!("{wanted} replicas are level with server {primary}"), async || {
-            let info = self.servers[primary].info("replication").await;
-            let level = SERVERS.filter_map(|n| info.get(&format!("slave{n}"))).filter(|replica| {
-                let field = |name| replica.split(',').find_map(|field: &str| field.strip_prefix(name)).unwrap();
-                field("state=") == "online" && field("offset=").parse::<u64>().unwrap() >= written
-            });
-            info["role"] == "master" && level.count() == wanted
-        })
-        .await;
+        let primary = self.primary().await;
+        for replica in SERVERS.filter(|&i| i != primary && self.servers[i].is_up()) {
+            self.servers[replica].catch_up_with(&self.servers[primary]).await;
+        }
     }
 
     /// Waits until every Sentinel knows the others and both replicas, and finds all of them well.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::ports::Port;
 use super::process::Process;
 use super::tls::Certificates;
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, until};
 
 /// What keeps an acknowledged write through a crash, and what makes tests quick.
 const DURABLE: &str = "\
@@ -159,6 +159,22 @@ impl RedisServer {
         act(process.as_ref().unwrap_or_else(|| panic!("the server on port {} is not running", self.port())))
     }
 
+    /// Waits until it has, as a replica, all that a primary has written until now.
+    ///
+    /// WAIT would not do: it waits for what its own connection has written, and each command here has a new one.
+    pub async fn catch_up_with(&self, primary: &Self) {
+        let offset = |info: &HashMap<String, String>, field| info.get(field).and_then(|n| n.parse::<u64>().ok());
+        let written = offset(&primary.info("replication").await, "master_repl_offset");
+        until(format!("the server on port {} is level with port {}", self.port(), primary.port()), async || {
+            let (own, theirs) = (self.info("replication").await, primary.info("replication").await);
+            own["role"] == "slave"
+                && own["master_link_status"] == "up"
+                && own["master_replid"] == theirs["master_replid"]
+                && offset(&own, "slave_repl_offset") >= written
+        })
+        .await;
+    }
+
     /// Starts it again, on the same port, directory and settings, and waits until it has loaded its data and answers.
     pub async fn restart(&self) {
         self.spawn();
@@ -197,6 +213,7 @@ impl RedisServer {
     }
 
     /// Runs a command with all rights and by a way of its own (a socket in its directory): no proxy, no TLS, no network.
+    /// Each has a new connection: WAIT and WATCH, which look at what theirs did before, are of no use.
     ///
     /// # Errors
     /// What the server answered, or that it did not.
@@ -235,7 +252,9 @@ impl RedisServer {
 
     /// A section of INFO, by field.
     pub async fn info(&self, section: &str) -> HashMap<String, String> {
-        fields(&self.ask::<String>(&["INFO", section]).await)
+        // Again where it fails: Sentinel kills every connection of a server whose part it changes.
+        let info = eventually("INFO", async || self.ask_soon::<String>(&["INFO", section]).await).await;
+        fields(&info)
     }
 }
 
