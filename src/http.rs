@@ -15,7 +15,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::metrics;
 use crate::metrics::calls::Calls;
@@ -40,7 +40,7 @@ pub struct Pages {
 pub struct Http {
     address: Option<SocketAddr>,
     work: JoinHandle<()>,
-    stop: CancellationToken,
+    stop: DropGuard,
 }
 
 impl fmt::Display for Http {
@@ -73,13 +73,14 @@ impl Http {
                 ended(result);
             }
         });
-        Self { address, work, stop }
+        Self { address, work, stop: stop.drop_guard() }
     }
 
-    /// Finishes what is being answered.
+    /// Finishes what is being answered. Dropping it does so, too, but nobody waits then.
     pub async fn stop(self) {
-        self.stop.cancel();
-        let _ = tokio::time::timeout(LAST_ANSWERS, self.work).await;
+        let Self { work, stop, .. } = self;
+        drop(stop);
+        let _ = tokio::time::timeout(LAST_ANSWERS, work).await;
     }
 }
 
@@ -91,7 +92,10 @@ async fn upkeep() {
 }
 
 async fn serve(listener: Option<TcpListener>, pages: Pages, stop: CancellationToken) -> io::Result<()> {
-    let Some(listener) = listener else { return Ok(stop.cancelled().await) };
+    let Some(listener) = listener else {
+        stop.cancelled().await;
+        return Ok(());
+    };
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let routes = Router::new()
         .route("/metrics", get(measured))

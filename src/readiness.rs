@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::replica::Replica;
 
@@ -87,8 +87,8 @@ impl Gate {
             let stale = max_staleness.is_some_and(|most| replica.freshness().age > most);
             let readiness = if stale { Readiness::Stale } else { Readiness::Serving };
             if readiness != self.readiness() {
-                info!("{readiness}");
                 self.set(readiness).await;
+                if stale { warn!("{readiness}") } else { info!("serving") }
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -98,28 +98,34 @@ impl Holdings {
         count: impl Fn(&mut Fingerprint, Element),
     ) {
         let (mut accounts, mut posts) = (std::mem::take(&mut self.accounts), std::mem::take(&mut self.posts));
-        let mut fingerprint = self.fingerprint;
         let mut known = HashMap::new();
-        let mut next = |id: u64, set: SetNo, element: fn(Key, u64) -> Element| {
-            let next = *known.entry(set).or_insert_with(|| {
+        let mut next = |set: SetNo| {
+            *known.entry(set).or_insert_with(|| {
                 let orders = change(self.orders_in(set));
                 self.number_of(orders)
-            });
-            // Another set: the order was not in it and now is, or the other way round.
+            })
+        };
+        // Those that get another set: the order was not in theirs and now is, or the other way round. They are hashed
+        // afterwards, because in between, hashing would keep the processor from looking ahead in the map.
+        let (mut moved_accounts, mut moved_posts) = (Vec::new(), Vec::new());
+        let mut step = |moved: &mut Vec<u64>, id: u64, set: SetNo| {
+            let next = next(set);
             if next != set {
-                count(&mut fingerprint, element(key, id));
+                moved.push(id);
             }
             next
         };
         accounts.update(
             subjects.iter().filter_map(|s| if let Subject::Account(id) = s { Some(id.get()) } else { None }),
-            |id, set| next(id, set, Key::holds_account),
+            |id, set| step(&mut moved_accounts, id, set),
         );
         posts.update(
             subjects.iter().filter_map(|s| if let Subject::Post(id) = s { Some(id.get()) } else { None }),
-            |id, set| next(id, set, Key::holds_post),
+            |id, set| step(&mut moved_posts, id, set),
         );
-        (self.accounts, self.posts, self.fingerprint) = (accounts, posts, fingerprint);
+        moved_accounts.iter().for_each(|id| count(&mut self.fingerprint, key.holds_account(*id)));
+        moved_posts.iter().for_each(|id| count(&mut self.fingerprint, key.holds_post(*id)));
+        (self.accounts, self.posts) = (accounts, posts);
     }
 
     fn number_of(&mut self, orders: Vec<OrderNo>) -> SetNo {

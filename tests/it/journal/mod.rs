@@ -3,6 +3,7 @@
 mod conformance;
 mod damage;
 mod golden;
+mod on_redis;
 mod sqlite;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use withheld::journal::sqlite::SqliteJournal;
 use withheld::journal::{Hash, Journal, Position};
 
 /// A backend under test: where its journal is kept, and how somebody with access to that place could damage it.
-#[async_trait]
+#[async_trait(?Send)]
 trait Backend: Send + Sync {
     /// A journal of its own, empty.
     async fn mk() -> Self;
@@ -59,7 +60,7 @@ struct Memory {
     opened: std::sync::Mutex<Arc<MemoryJournal>>,
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Backend for Memory {
     async fn mk() -> Self {
         Self { opened: std::sync::Mutex::default() }
@@ -103,7 +104,7 @@ impl Sqlite {
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Backend for Sqlite {
     async fn mk() -> Self {
         Self { dir: TempDir::new().unwrap() }
@@ -161,7 +162,13 @@ macro_rules! suite {
     )* };
 }
 
-suite!(memory: crate::journal::Memory, sqlite_file: crate::journal::Sqlite);
+suite!(
+    memory: crate::journal::Memory,
+    sqlite_file: crate::journal::Sqlite,
+    one_redis: crate::journal::on_redis::OnRedis<crate::redis::servers::RedisServer>,
+    redis_under_sentinels: crate::journal::on_redis::OnRedis<crate::redis::sentinel::SentinelGroup>,
+    redis_cluster: crate::journal::on_redis::OnRedis<crate::redis::cluster::Cluster>
+);
 
 /// A payload unlike any other.
 fn mk_payload(number: u64) -> Vec<u8> {

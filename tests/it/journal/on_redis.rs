@@ -1,0 +1,141 @@
+//! The suite's backends on Redis: the same cases, with real servers behind the journal.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::aio::MultiplexedConnection;
+use redis::cmd;
+use tokio::sync::OnceCell;
+use withheld::journal::redis::{RedisJournal, RedisOptions};
+use withheld::journal::{Hash, Journal};
+
+use super::{Backend, Damage, cut, flipped};
+use crate::redis::cluster::Cluster;
+use crate::redis::sentinel::SentinelGroup;
+use crate::redis::servers::RedisServer;
+
+/// Servers that keep journals, each under a namespace of its own.
+#[async_trait(?Send)]
+pub trait Servers: Send + Sync + 'static {
+    async fn mk() -> Arc<Self>;
+    fn url(&self) -> String;
+    /// A connection to the server that takes the journal's writes.
+    async fn primary(&self, key: &str) -> MultiplexedConnection;
+}
+
+#[async_trait(?Send)]
+impl Servers for RedisServer {
+    async fn mk() -> Arc<Self> {
+        Arc::new(Self::start().await)
+    }
+
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+
+    async fn primary(&self, _key: &str) -> MultiplexedConnection {
+        redis::Client::open(Self::url(self)).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+}
+
+/// One group serves the whole suite: it takes a while to come about.
+static GROUP: OnceCell<Arc<SentinelGroup>> = OnceCell::const_new();
+
+#[async_trait(?Send)]
+impl Servers for SentinelGroup {
+    async fn mk() -> Arc<Self> {
+        Arc::clone(GROUP.get_or_init(async || Arc::new(Self::start().await)).await)
+    }
+
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+
+    async fn primary(&self, _key: &str) -> MultiplexedConnection {
+        Servers::primary(self.server(Self::primary(self).await), "").await
+    }
+}
+
+static CLUSTER: OnceCell<Arc<Cluster>> = OnceCell::const_new();
+
+#[async_trait(?Send)]
+impl Servers for Cluster {
+    async fn mk() -> Arc<Self> {
+        Arc::clone(CLUSTER.get_or_init(async || Arc::new(Self::start().await)).await)
+    }
+
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+
+    async fn primary(&self, key: &str) -> MultiplexedConnection {
+        Servers::primary(self.node(self.owner_of_key(key).await), "").await
+    }
+}
+
+/// A journal on such servers.
+pub struct OnRedis<S> {
+    servers: Arc<S>,
+    namespace: String,
+    kind: PhantomData<S>,
+}
+
+/// How the journals of the tests are set up: patient, because many tests share a machine.
+pub fn mk_options(url: &str, namespace: &str) -> RedisOptions {
+    RedisOptions {
+        namespace: namespace.to_owned(),
+        timeout: Duration::from_secs(20),
+        ..RedisOptions::new(url.parse().unwrap())
+    }
+}
+
+#[async_trait(?Send)]
+impl<S: Servers> Backend for OnRedis<S> {
+    async fn mk() -> Self {
+        static NAMES: AtomicU64 = AtomicU64::new(0);
+        let namespace = format!("suite-{}", NAMES.fetch_add(1, Ordering::Relaxed));
+        Self { servers: S::mk().await, namespace, kind: PhantomData }
+    }
+
+    async fn open(&self) -> Arc<dyn Journal> {
+        let journal = RedisJournal::open(mk_options(&self.servers.url(), &self.namespace)).unwrap();
+        journal.connected().await;
+        Arc::new(journal)
+    }
+
+    async fn damage(&self, damage: Damage) {
+        let key = format!("{{{}}}:journal", self.namespace);
+        let mut redis = self.servers.primary(&key).await;
+        let entries: Vec<(String, Vec<Vec<u8>>)> =
+            cmd("XRANGE").arg(&key).arg("-").arg("+").query_async(&mut redis).await.unwrap();
+        let mut rows: Vec<(String, Vec<u8>, Vec<u8>)> = Vec::new();
+        for (id, fields) in entries {
+            rows.push((id, fields[1].clone(), fields[3].clone()));
+        }
+        let at = |revision: u64| usize::try_from(revision - 1).unwrap();
+        match damage {
+            Damage::PayloadBit(n) => rows[at(n)].2 = flipped(rows[at(n)].2.clone()),
+            Damage::HashBit(n) => rows[at(n)].1 = flipped(rows[at(n)].1.clone()),
+            Damage::PayloadCut(n) => rows[at(n)].2 = cut(rows[at(n)].2.clone()),
+            Damage::Missing(n) => drop(rows.remove(at(n))),
+            Damage::Swapped(n) => {
+                let (one, other) = (rows[at(n)].clone(), rows[at(n + 1)].clone());
+                rows[at(n)] = (one.0, other.1, other.2);
+                rows[at(n + 1)] = (other.0, one.1, one.2);
+            }
+            Damage::Replaced(n) => {
+                let before = Hash::from_bytes(rows[at(n - 1)].1.clone().try_into().unwrap());
+                rows[at(n)] = (rows[at(n)].0.clone(), before.chain(b"forged").as_bytes().to_vec(), b"forged".to_vec());
+            }
+        }
+        let mut rewrite = redis::pipe();
+        rewrite.atomic().cmd("DEL").arg(&key);
+        for (id, hash, payload) in rows {
+            rewrite.cmd("XADD").arg(&key).arg(id).arg("h").arg(hash).arg("p").arg(payload);
+        }
+        rewrite.exec_async(&mut redis).await.unwrap();
+    }
+}
