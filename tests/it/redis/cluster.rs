@@ -43,7 +43,7 @@ struct Seen {
 }
 
 impl Cluster {
-    /// Starts one: nodes 0 to 2 are primaries, node `i + 3` the replica of node `i`. Ready, and level, when this returns.
+    /// Starts one, ready and level: nodes 0 to 2 are primaries, node `i + 3` the replica of node `i`.
     pub async fn start() -> Self {
         Self::mk(false, &[]).await
     }

@@ -163,7 +163,7 @@ impl SentinelGroup {
         primary
     }
 
-    /// Waits until another server than that one is the primary by the word of the Sentinels and its own, and tells which.
+    /// Waits until another server is the primary by the word of the Sentinels and its own, and tells which.
     pub async fn await_failover(&self, from: usize) -> usize {
         eventually(format!("another primary than server {from}"), async || {
             let named = self.named_primary().await.filter(|&named| named != from)?;

@@ -212,7 +212,7 @@ impl RedisServer {
         file.set_len(length.checked_sub(bytes).expect("the file is shorter than that")).unwrap();
     }
 
-    /// Runs a command with all rights and by a way of its own (a socket in its directory): no proxy, no TLS, no network.
+    /// Runs a command with all rights and by a way of its own, a socket in the server's directory: no proxy, no TLS.
     /// Each has a new connection: WAIT and WATCH, which look at what theirs did before, are of no use.
     ///
     /// # Errors
