@@ -302,6 +302,9 @@ pub async fn run(
 
     let (fault, mut faults) = tokio::sync::mpsc::channel(8);
     let admin = listen(args.admin_listen, false)?;
+    // A shared port is shared with other processes, too: one on another journal would answer some of the queries. Bound
+    // alone, it tells whether anybody has it.
+    drop(listen(args.listen, false)?);
     let first = listen(args.listen, true)?;
     let http = match args.http_listen {
         HttpListen::Off => None,

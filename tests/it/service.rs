@@ -207,6 +207,7 @@ async fn a_service_that_cannot_run_says_why_and_what_to_do() {
         ("an address in use", ["--admin-listen", address], 1, "cannot listen on"),
         ("an HTTP address in use", ["--http-listen", address], 1, "cannot listen on"),
         ("no HTTP address", ["--http-listen", "9090"], 2, "or `off`"),
+        ("the queries' address in use", ["--listen", address], 1, "cannot listen on"),
         ("no such journal", ["--journal", "postgres://x"], 2, "write `sqlite:PATH`"),
         ("an unknown flag", ["--jurnal", "memory:"], 2, "--journal"),
         ("a negative time", ["--drain", "-1s"], 2, "--drain"),
@@ -219,6 +220,7 @@ async fn a_service_that_cannot_run_says_why_and_what_to_do() {
                 .args(flags)
                 .env("WITHHELD_LISTEN", "127.0.0.1:0")
                 .env("WITHHELD_HTTP_LISTEN", "127.0.0.1:0")
+                .env("WITHHELD_ADMIN_LISTEN", "127.0.0.1:0")
                 .env("WITHHELD_JOURNAL", format!("sqlite:{}", other.display())),
         );
         assert_eq!(code, Some(wanted), "{what}: {said}");
