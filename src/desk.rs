@@ -23,6 +23,7 @@ use crate::journal::{AppendError, Journal, Position};
 use crate::metrics;
 use crate::record::encode;
 use crate::replica::{Published, Replica};
+use crate::telemetry::causes;
 
 /// Commands that may wait; more are refused at once.
 const QUEUE: usize = 1_024;
@@ -177,7 +178,7 @@ impl Worker {
                     info!(%actual.revision, expected = %decided.after.revision, "the journal ends elsewhere");
                 }
                 Err(error) => {
-                    error!(%error, source = ?std::error::Error::source(&error), "journal not written");
+                    error!(error = causes(&error), "journal not written");
                     if !in_doubt && error.nothing_written() {
                         return refuse(decided.group, |_| DeskError::of(&error));
                     }

@@ -35,6 +35,7 @@ use crate::pb::v1 as pb;
 use crate::readiness::{Gate, Readiness};
 use crate::record::snapshot::SnapshotFile;
 use crate::replica::{self, Replica, ReplicaError, Snapshots};
+use crate::telemetry::causes;
 
 /// What timeline services may call.
 const QUERY_SERVICES: &[&str] = &[pb::visibility_service_server::SERVICE_NAME];
@@ -363,7 +364,7 @@ pub async fn run(
         let _ = tokio::time::timeout(Duration::from_secs(1), running.tasks.wait()).await;
     }
     if let Some(error) = fault {
-        error!(%error, source = ?std::error::Error::source(&error), "stopping by a fault");
+        error!(error = causes(&error), "stopping by a fault");
         return Err(error);
     }
     fold_stop.cancel();

@@ -8,6 +8,7 @@ use tonic_types::StatusExt as _;
 
 use super::Format;
 use super::output::say;
+use crate::telemetry::causes;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,14 +30,7 @@ impl CliError {
 
     /// With all its causes: these errors arise here, not in a service that hides its backend.
     pub(super) fn runtime(error: impl Error) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message.push_str(": ");
-            message.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Self::failed(message)
+        Self::failed(causes(&error))
     }
 
     pub(super) fn failed(message: impl Into<String>) -> Self {

@@ -14,6 +14,7 @@ use crate::index::{Index, Snapshot};
 use crate::journal::{Follower, Hash, Journal, Position, StoredEntry};
 use crate::metrics;
 use crate::record::decode;
+use crate::telemetry::causes;
 
 /// Loading a long journal is told of each time so many entries have been folded.
 const TELL_EVERY: u64 = 100_000;
@@ -171,10 +172,10 @@ impl Following {
 
     /// Told once for each trouble that lasts; tried again for ever.
     async fn out_of_reach(&mut self, error: &crate::journal::ReadError) {
-        let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        if self.backoff >= BACKOFF.1 && self.told != source {
-            warn!(%error, source, "journal out of reach, trying again");
-            self.told = source;
+        let error = causes(error);
+        if self.backoff >= BACKOFF.1 && self.told != error {
+            warn!(error, "journal out of reach, trying again");
+            self.told = error;
         }
         metrics::follower_restarted();
         tokio::time::sleep(jittered(self.backoff)).await;

@@ -7,7 +7,7 @@ mod follow;
 mod snapshots;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
@@ -74,6 +74,8 @@ struct Shared {
     /// Micros of `clock.monotonic()` when last level, negative if before this process began; [`NEVER`] level yet.
     level_at: AtomicI64,
     ready: watch::Sender<bool>,
+    /// Whether this process has been level with the journal itself; what a snapshot says is STALE, however young.
+    was_level: AtomicBool,
     /// Why the journal cannot be followed any further, until people or another replica have mended it.
     fault: ArcSwapOption<String>,
     clock: Clock,
@@ -113,6 +115,7 @@ impl Replica {
             publications: watch::Sender::new(0),
             level_at: AtomicI64::new(NEVER),
             ready: watch::Sender::new(false),
+            was_level: AtomicBool::new(false),
             fault: ArcSwapOption::empty(),
             clock,
             stale_after,
@@ -139,7 +142,7 @@ impl Replica {
         let level_at = self.0.level_at.load(Ordering::Relaxed);
         let since = if level_at == NEVER { now } else { now.saturating_sub(level_at) };
         let age = Duration::from_micros(u64::try_from(since).unwrap_or_default());
-        Freshness { age, live: level_at != NEVER && age <= self.0.stale_after }
+        Freshness { age, live: self.0.was_level.load(Ordering::Relaxed) && age <= self.0.stale_after }
     }
 
     /// Why the journal cannot be followed any further; nothing may be written then.
@@ -189,6 +192,7 @@ impl Replica {
 
     fn level(&self) {
         self.level_since(Duration::ZERO);
+        self.0.was_level.store(true, Ordering::Relaxed);
         if let Some(fault) = self.0.fault.swap(None) {
             info!(%fault, "the journal can be followed again");
         }

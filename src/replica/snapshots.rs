@@ -11,6 +11,7 @@ use super::ReplicaError;
 use crate::domain::state::State;
 use crate::journal::{Hash, Journal, Position, ReadError, SnapshotShelf};
 use crate::record::snapshot::SnapshotFile;
+use crate::telemetry::causes;
 
 /// A state and the entry it was taken after.
 type Taken = (State, Position);
@@ -96,7 +97,7 @@ impl Snapshots {
             Ok(Some(revision)) => info!(%revision, "shared snapshot fetched"),
             Ok(None) => return Ok(None),
             Err(error) => {
-                warn!(%error, source = ?std::error::Error::source(&error), "shared snapshot not fetched");
+                warn!(error = causes(&error), "shared snapshot not fetched");
                 return Ok(None);
             }
         }
@@ -140,7 +141,7 @@ impl Snapshots {
             match tokio::task::spawn_blocking(move || file.write(&state, hash)).await {
                 Ok(Ok(())) => info!(%revision, path = %path.display(), "snapshot written"),
                 Ok(Err(error)) => {
-                    return error!(%error, source = ?std::error::Error::source(&error), "snapshot not written");
+                    return error!(error = causes(&error), "snapshot not written");
                 }
                 Err(error) => return error!(%error, "writing a snapshot broke off"),
             }
@@ -148,7 +149,7 @@ impl Snapshots {
             match shelf.offer(revision, &path).await {
                 Ok(true) => info!(%revision, "snapshot shared"),
                 Ok(false) => {}
-                Err(error) => warn!(%error, source = ?std::error::Error::source(&error), "snapshot not shared"),
+                Err(error) => warn!(error = causes(&error), "snapshot not shared"),
             }
         }))
     }

@@ -29,5 +29,6 @@ mod refusals;
 mod scenario;
 mod scrape;
 mod service;
+mod shared;
 mod time;
 mod watch;

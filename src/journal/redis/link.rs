@@ -23,6 +23,7 @@ use super::scripts::{Ends, Scripts};
 use crate::clock::jittered;
 use crate::journal::Position;
 use crate::metrics;
+use crate::telemetry::causes;
 
 /// How often the server is asked whether it still is what it was.
 const TICK: Duration = Duration::from_millis(500);
@@ -58,7 +59,7 @@ impl Session {
             && error.ends_session()
             && !self.over.is_cancelled()
         {
-            warn!(%error, source = ?std::error::Error::source(error), primary = %shown(&self.node), "the link to Redis broke");
+            warn!(error = causes(error), primary = %shown(&self.node), "the link to Redis broke");
             self.over.cancel();
         }
         answer
@@ -130,28 +131,49 @@ enum ConnectError {
     NotPrimary(String),
 }
 
+/// How the link stands.
+#[derive(Debug)]
+enum State {
+    /// It has just been lost, or there was none yet: the first attempt to have it is under way.
+    Lost,
+    /// That attempt has failed, as others since.
+    Down,
+    Up(Arc<Session>),
+}
+
 /// A handle on the link.
 #[derive(Debug, Clone)]
-pub(super) struct Link(Arc<watch::Sender<Option<Arc<Session>>>>);
+pub(super) struct Link(Arc<watch::Sender<State>>);
 
 impl Link {
     pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
+        Self(Arc::new(watch::Sender::new(State::Lost)))
     }
 
-    /// The session there is now.
-    pub(super) fn session(&self) -> Option<Arc<Session>> {
-        self.0.borrow().clone().filter(|session| !session.over.is_cancelled())
+    /// The session there is, or will be in a moment if the link has just been lost. A link that is down is not waited for.
+    pub(super) async fn session(&self, limit: Duration) -> Option<Arc<Session>> {
+        let mut states = self.0.subscribe();
+        let settled = states.wait_for(|state| match state {
+            State::Lost => false,
+            State::Down => true,
+            State::Up(session) => !session.over.is_cancelled(),
+        });
+        match &*tokio::time::timeout(limit, settled).await.ok()?.ok()? {
+            State::Up(session) => Some(Arc::clone(session)),
+            State::Lost | State::Down => None,
+        }
     }
 
     /// Waits for a session.
     pub(super) async fn connected(&self) -> Arc<Session> {
-        let mut changes = self.0.subscribe();
+        let mut states = self.0.subscribe();
         loop {
-            if let Some(session) = self.session() {
-                return session;
+            if let State::Up(session) = &*states.borrow_and_update()
+                && !session.over.is_cancelled()
+            {
+                return Arc::clone(session);
             }
-            if changes.changed().await.is_err() {
+            if states.changed().await.is_err() {
                 return std::future::pending().await;
             }
         }
@@ -184,19 +206,22 @@ impl Supervisor {
                     (backoff, told) = (BACKOFF.0, String::new());
                     info!(primary = %shown(&session.node), "linked to Redis");
                     let session = Arc::new(session);
-                    self.link.0.send_replace(Some(Arc::clone(&session)));
+                    self.link.0.send_replace(State::Up(Arc::clone(&session)));
                     self.watch(&session, &unsettled).await;
                     session.over.cancel();
-                    self.link.0.send_replace(None);
+                    self.link.0.send_replace(State::Lost);
                     metrics::journal_connected(false);
+                    // At once: most links that break can be had again.
+                    continue;
                 }
                 Err(error) => {
                     // The same trouble is told once, not twice a second.
                     let text = error.to_string();
                     if text != told {
-                        warn!(%error, source = ?std::error::Error::source(&error), "no link to Redis, trying again");
+                        warn!(error = causes(&error), "no link to Redis, trying again");
                         told = text;
                     }
+                    self.link.0.send_replace(State::Down);
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }

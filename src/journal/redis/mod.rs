@@ -35,6 +35,7 @@ use tracing::{error, warn};
 
 use super::{AppendError, Hash, Journal, Position, ReadError, StoredEntry, chained};
 use crate::domain::ids::Revision;
+use crate::telemetry::causes;
 use connection::{CallError, Connector};
 use link::{Link, Session, Supervisor};
 use locate::Locator;
@@ -67,14 +68,12 @@ pub struct RedisJournal {
 struct Writer {
     scripts: Scripts,
     wait_replicas: u8,
+    /// How long a link that has just been lost is waited for.
+    timeout: Duration,
 }
 
 fn unavailable(error: CallError) -> ReadError {
     ReadError::Unavailable(error.into())
-}
-
-fn no_link() -> ReadError {
-    ReadError::Unavailable("there is no link to Redis".into())
 }
 
 impl Writer {
@@ -170,7 +169,9 @@ impl Writer {
         };
         match settled.await {
             Ok(()) => tracing::info!(revision = %at.revision, "settled what another desk had appended"),
-            Err(error) => warn!(%error, revision = %at.revision, "what another desk appended is not settled yet"),
+            Err(error) => {
+                warn!(error = causes(&*error), revision = %at.revision, "what another desk appended is not settled yet");
+            }
         }
     }
 }
@@ -182,7 +183,8 @@ impl RedisJournal {
     /// If certificates cannot be used; never because a server does not answer.
     pub fn open(options: RedisOptions) -> Result<Self, SetUpError> {
         let scripts = Scripts::of(&options.namespace);
-        let writer = Writer { scripts: scripts.clone(), wait_replicas: options.wait_replicas };
+        let (wait_replicas, timeout) = (options.wait_replicas, options.timeout);
+        let writer = Writer { scripts: scripts.clone(), wait_replicas, timeout };
         let connector = Connector::new(&options)?;
         let locator = Locator::new(&options, connector.clone(), scripts.keys.journal.clone());
         let link = Link::new();
@@ -204,7 +206,7 @@ impl RedisJournal {
     /// # Errors
     /// If it cannot be read.
     pub async fn fence(&self) -> Result<Option<String>, ReadError> {
-        let session = self.link.session().ok_or_else(no_link)?;
+        let session = self.session().await?;
         session.ask(cmd("GET").arg(&self.writer.scripts.keys.fence)).await.map_err(unavailable)
     }
 
@@ -213,8 +215,13 @@ impl RedisJournal {
     /// # Errors
     /// If it cannot be written.
     pub async fn lift_fence(&self) -> Result<(), ReadError> {
-        let session = self.link.session().ok_or_else(no_link)?;
+        let session = self.session().await?;
         session.ask(cmd("DEL").arg(&self.writer.scripts.keys.fence)).await.map_err(unavailable)
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, ReadError> {
+        let session = self.link.session(self.writer.timeout).await;
+        session.ok_or_else(|| ReadError::Unavailable("there is no link to Redis".into()))
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -308,8 +315,7 @@ impl RedisJournal {
 #[async_trait]
 impl Journal for RedisJournal {
     async fn append(&self, expected: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
-        let session =
-            self.link.session().ok_or_else(|| AppendError::Unavailable("there is no link to Redis".into()))?;
+        let session = self.session().await.map_err(|error| AppendError::Unavailable(error.into()))?;
         let shortcomings = session.shortcomings();
         if !shortcomings.is_empty() {
             return Err(AppendError::NotDurable(shortcomings.join("; ")));
@@ -330,7 +336,7 @@ impl Journal for RedisJournal {
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
-        let session = self.link.session().ok_or_else(no_link)?;
+        let session = self.session().await?;
         let read = self.writer.scripts.read(after, limit, READ_BYTES);
         let ask = async || -> Result<Found, ReadError> {
             let answer = session.ask(&read).await.map_err(unavailable)?;
@@ -354,15 +360,13 @@ impl Journal for RedisJournal {
     }
 
     async fn tail(&self) -> Result<Position, ReadError> {
-        let session = self.link.session().ok_or_else(no_link)?;
+        let session = self.session().await?;
         self.writer.scripts.ends(&session).await.map(|ends| ends.settled).map_err(unavailable)
     }
 
     async fn changed(&self, seen: Revision) {
-        match self.link.session() {
-            // Whatever comes of it, the caller looks for itself.
-            Some(session) => drop(session.block(&self.writer.scripts.wait(seen, BLOCK), BLOCK).await),
-            None => drop(self.link.connected().await),
-        }
+        let session = self.link.connected().await;
+        // Whatever comes of it, the caller looks for itself.
+        let _ = session.block(&self.writer.scripts.wait(seen, BLOCK), BLOCK).await;
     }
 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use redis::{Value, cmd};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{RedisJournal, no_link, unavailable};
+use super::{RedisJournal, unavailable};
 use crate::clock::new_id;
 use crate::domain::ids::Revision;
 use crate::journal::{ReadError, SnapshotShelf};
@@ -29,7 +29,7 @@ fn io(error: std::io::Error) -> ReadError {
 impl RedisJournal {
     /// The revision and the number of parts of the snapshot there is.
     async fn shelved(&self) -> Result<Option<(Revision, u64)>, ReadError> {
-        let session = self.link.session().ok_or_else(no_link)?;
+        let session = self.session().await?;
         let snapshot = &self.writer.scripts.keys.snapshot;
         let found: (Option<u64>, Option<u64>) =
             session.ask(cmd("HMGET").arg(snapshot).arg("revision").arg("parts")).await.map_err(unavailable)?;
@@ -37,7 +37,7 @@ impl RedisJournal {
     }
 
     async fn shelve(&self, revision: Revision, from: &Path) -> Result<(), ReadError> {
-        let session = self.link.session().ok_or_else(no_link)?;
+        let session = self.session().await?;
         let keys = &self.writer.scripts.keys;
         let before = self.shelved().await?;
         let key = keys.snapshot_parts(revision);
@@ -82,7 +82,7 @@ impl SnapshotShelf for RedisJournal {
         let mut file = tokio::fs::OpenOptions::new();
         let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(into).await.map_err(io)?;
         for part in 0..parts {
-            let session = self.link.session().ok_or_else(no_link)?;
+            let session = self.session().await?;
             let part: Option<Vec<u8>> = session.ask(cmd("HGET").arg(&key).arg(part)).await.map_err(unavailable)?;
             // Replaced by a newer one, and let go, while it was being read.
             let Some(part) = part else { return Ok(None) };
@@ -96,7 +96,7 @@ impl SnapshotShelf for RedisJournal {
         if self.newest().await?.is_some_and(|newest| newest >= revision) {
             return Ok(false);
         }
-        let session = self.link.session().ok_or_else(no_link)?;
+        let session = self.session().await?;
         let (lock, mine) = (&self.writer.scripts.keys.snapshot_lock, new_id());
         let locked: Option<String> = session
             .ask(cmd("SET").arg(lock).arg(&mine).arg("NX").arg("EX").arg(LOCK.as_secs()))

@@ -1,0 +1,152 @@
+//! Who may, and what must be so: TLS, ACL users, namespaces, and servers that would lose what is acknowledged.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{apply, look, mk_dir, on, refused_at_once, serving_on};
+use crate::harness::Service;
+use crate::redis::servers::{ACL_USER, RedisServer};
+use crate::redis::tls::Certificates;
+use crate::redis::until;
+
+/// What the documentation tells an administrator to allow.
+const RIGHTS: &[&str] = &[
+    "resetkeys",
+    "~{withheld}:*",
+    "resetchannels",
+    "-@all",
+    "+evalsha",
+    "+script|load",
+    "+xadd",
+    "+xrange",
+    "+xrevrange",
+    "+xread",
+    "+wait",
+    "+get",
+    "+set",
+    "+del",
+    "+hset",
+    "+hget",
+    "+hmget",
+    "+expire",
+    "+persist",
+    "+multi",
+    "+exec",
+    "+info",
+    "+config|get",
+    "+ping",
+    "+select",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acl_user_with_the_documented_rights_can_do_everything_and_another_namespace_nothing() {
+    let (redis, dirs) = (RedisServer::start_acl(RIGHTS).await, [mk_dir(), mk_dir()]);
+    let (user, password) = ACL_USER;
+    let bare = format!("redis://127.0.0.1:{}", redis.port());
+    let mut command = on(&bare, &dirs[0], &["--redis-user", user, "--snapshot-every", "2"]);
+    let service = Service::of({
+        command.env("WITHHELD_REDIS_PASSWORD", password);
+        command
+    });
+    service.serving().await;
+    for n in 1..=4 {
+        apply(&service, &format!("order-{n}"), n).await.unwrap();
+    }
+    until("the snapshot is shared", async || service.log().contains("snapshot shared")).await;
+    assert!(!service.log().contains(password), "no password in the log");
+
+    let elsewhere = Service::of(on(&redis.url(), &dirs[1], &["--redis-namespace", "elsewhere"]));
+    until("it says why", async || elsewhere.log().contains("NOPERM")).await;
+    assert!(!elsewhere.log().contains(password), "no password in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_told_and_tried_again() {
+    let (redis, dir) = (RedisServer::start_acl(RIGHTS).await, mk_dir());
+    let url = format!("redis://withheld:wrong-horse@127.0.0.1:{}", redis.port());
+    let service = Service::of(on(&url, &dir, &[]));
+    until("it says why", async || service.log().contains("no link to Redis")).await;
+    let log = service.log();
+    assert!(log.contains("authentication failed") && !log.contains("wrong-horse"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_client_certificates() {
+    let (certificates, dirs) = (Certificates::mk(), [mk_dir(), mk_dir(), mk_dir()]);
+    let redis = RedisServer::start_tls(&certificates, true).await;
+    let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    let (ca, cert, key) = (path(certificates.ca()), path(certificates.client_cert()), path(certificates.client_key()));
+    let flags = ["--redis-ca", &ca, "--redis-cert", &cert, "--redis-key", &key];
+    let service = serving_on(&redis.url(), &dirs[0], &flags).await;
+    assert_eq!(apply(&service, "one", 1).await.unwrap().revision, 1);
+    for (dir, flags) in [(&dirs[1], [].as_slice()), (&dirs[2], &["--redis-ca", &ca])] {
+        let refused = Service::of(on(&redis.url(), dir, flags));
+        until("it says why", async || refused.log().contains("no link to Redis")).await;
+    }
+}
+
+#[test]
+fn certificates_that_are_none_are_refused_at_the_start() {
+    let dir = mk_dir();
+    let none = dir.path().join("none.pem");
+    std::fs::write(&none, "not a certificate").unwrap();
+    let none = none.to_str().unwrap();
+    for (url, flags, says) in [
+        ("rediss://127.0.0.1:1", ["--redis-ca", "/nowhere.pem"], "the file `/nowhere.pem` cannot be read"),
+        ("redis://127.0.0.1:1", ["--redis-ca", none], "write rediss"),
+    ] {
+        let output = on(url, &dir, &flags).stdin(std::process::Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(says), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_would_lose_what_is_acknowledged_gets_nothing_to_keep() {
+    let redis = RedisServer::start_with(&["appendfsync everysec"]).await;
+    let dirs = [mk_dir(), mk_dir()];
+    let service = serving_on(&redis.url(), &dirs[0], &[]).await;
+    let refused = apply(&service, "one", 1).await.unwrap_err();
+    assert!(refused.message().contains("`appendfsync` is `everysec`: set it to `always`"), "{refused}");
+    assert_eq!(refused_at_once(&service, "one", 1).await, ("JOURNAL_NOT_DURABLE".to_owned(), "no".to_owned()));
+    assert!(service.log().contains("nothing is written"), "{}", service.log());
+
+    let warned = serving_on(&redis.url(), &dirs[1], &["--redis-durability", "warn"]).await;
+    assert!(warned.log().contains("this server may lose what is acknowledged"), "{}", warned.log());
+    apply(&warned, "one", 1).await.unwrap();
+    until("the other one sees it all the same", async || look(&service, 1).await.0).await;
+    // Put right while it runs, it is found out by itself.
+    redis.config_set("appendfsync", "always").await;
+    until("it is written", async || apply(&service, "two", 2).await.is_ok()).await;
+
+    redis.config_set("maxmemory", "1000000000").await;
+    redis.config_set("maxmemory-policy", "allkeys-lru").await;
+    let orders = AtomicU64::new(2);
+    until("it is found out", async || {
+        let n = orders.fetch_add(1, Ordering::Relaxed);
+        let refused = apply(&service, &format!("order-{n}"), n).await;
+        refused.is_err_and(|refused| refused.message().contains("`maxmemory-policy` is `allkeys-lru`"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_full_refuses_and_keeps_what_it_has() {
+    let (redis, dir) = (RedisServer::start().await, mk_dir());
+    let service = serving_on(&redis.url(), &dir, &[]).await;
+    apply(&service, "one", 1).await.unwrap();
+    redis.config_set("maxmemory", "1").await;
+    assert_eq!(refused_at_once(&service, "two", 2).await, ("JOURNAL_UNAVAILABLE".to_owned(), "no".to_owned()));
+    redis.config_set("maxmemory", "0").await;
+    assert_eq!(apply(&service, "two", 2).await.unwrap().revision, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_share_a_server_and_know_nothing_of_each_other() {
+    let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
+    let staging = serving_on(&redis.url(), &dirs[0], &["--redis-namespace", "staging"]).await;
+    let production = serving_on(&redis.url(), &dirs[1], &["--redis-namespace", "production"]).await;
+    assert_eq!(apply(&staging, "one", 1).await.unwrap().revision, 1);
+    assert_eq!(apply(&production, "two", 2).await.unwrap().revision, 1);
+    assert!(look(&staging, 1).await.0 && !look(&staging, 2).await.0);
+    assert!(look(&production, 2).await.0 && !look(&production, 1).await.0);
+}

@@ -1,0 +1,141 @@
+//! A journal that has lost its end, and one in which something else stands in its place.
+
+use withheld::pb::v1 as pb;
+
+use super::{apply, look, mk_dir, serving_on, until_withheld};
+use crate::harness::{BINARY, Service, refusal};
+use crate::redis::servers::RedisServer;
+use crate::redis::until;
+
+fn journal(redis: &RedisServer, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = std::process::Command::new(BINARY);
+    command.args(["journal", args[0], "--journal", &redis.url()]).args(&args[1..]);
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+async fn length(redis: &RedisServer) -> u64 {
+    redis.ask(&["XLEN", "{withheld}:journal"]).await
+}
+
+/// Applies orders from `from` on, one account each, until there are so many.
+async fn apply_up_to(service: &Service, from: u64, to: u64) {
+    for n in from..=to {
+        assert_eq!(apply(service, &format!("order-{n}"), n).await.unwrap().revision, n);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_a_crash_took_from_the_append_only_file_are_appended_again() {
+    let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
+    let services = [serving_on(&redis.url(), &dirs[0], &[]).await, serving_on(&redis.url(), &dirs[1], &[]).await];
+    apply_up_to(&services[0], 1, 20).await;
+    until_withheld(&services[1], 20).await;
+    let before: redis::Value = redis.command(&["XRANGE", "{withheld}:journal", "-", "+"]).await;
+    redis.kill();
+    // The file ends in the middle of an append, some appends before the last one.
+    redis.truncate_aof(1_900);
+    redis.restart().await;
+    until("the journal is whole again", async || length(&redis).await == 20).await;
+    let after: redis::Value = redis.command(&["XRANGE", "{withheld}:journal", "-", "+"]).await;
+    assert_eq!(before, after, "byte by byte what it was");
+    until("somebody says so", async || {
+        services.iter().any(|service| service.log().contains("the journal has lost its last entries"))
+    })
+    .await;
+    until("it can be written", async || apply(&services[1], "order-21", 21).await.is_ok()).await;
+    until_withheld(&services[0], 21).await;
+    let (code, out, err) = journal(&redis, &["verify"]);
+    assert!(code == Some(0) && out.contains("21 entries"), "{out}{err}");
+}
+
+/// Everything is lost, and nobody has it but the services' memories.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_was_wiped_is_written_again_from_what_is_kept() {
+    let (redis, dir) = (RedisServer::start().await, mk_dir());
+    let service = serving_on(&redis.url(), &dir, &[]).await;
+    apply_up_to(&service, 1, 5).await;
+    redis.command(&["FLUSHALL"]).await;
+    until("the journal is whole again", async || length(&redis).await == 5).await;
+    until("it can be written", async || apply(&service, "order-6", 6).await.is_ok()).await;
+    assert_eq!(journal(&redis, &["verify"]).0, Some(0));
+}
+
+/// Lost entries, and others in their place before anybody could mend it: nothing more is written, by anybody, and what
+/// diverged is said precisely, until an operator decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_history_fences_the_journal_until_people_have_decided() {
+    let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir(), mk_dir()]);
+    let witness = serving_on(&redis.url(), &dirs[0], &[]).await;
+    apply_up_to(&witness, 1, 6).await;
+    let hash_of = async |revision: u64| {
+        let id = format!("{revision}-0");
+        let found: Vec<(String, Vec<Vec<u8>>)> = redis.ask(&["XRANGE", "{withheld}:journal", &id, &id]).await;
+        found[0].1[1].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let here = hash_of(4).await;
+    // A desk that has never seen entries 4 to 6 writes others.
+    suspend(&witness, "-STOP");
+    forget_after(&redis, 3).await;
+    let stranger = serving_on(&redis.url(), &dirs[1], &[]).await;
+    for n in 7..=9 {
+        apply(&stranger, &format!("order-{n}"), n).await.unwrap();
+    }
+    assert_eq!(length(&redis).await, 6);
+    let there = hash_of(4).await;
+    suspend(&witness, "-CONT");
+
+    let named = format!("diverged at revision 4: entry 4 has hash {there} in the journal, and had hash {here}");
+    until("the witness says what diverged", async || witness.log().contains(&named)).await;
+    for service in [&witness, &stranger] {
+        until("nothing is written any more", async || {
+            let refused = apply(service, "order-10", 10).await.unwrap_err();
+            refusal(&refused).1 == "JOURNAL_DIVERGED"
+        })
+        .await;
+    }
+    let refused = apply(&stranger, "order-10", 10).await.unwrap_err();
+    assert!(refused.message().contains(&named), "{refused}");
+    // Queries go on from what each has followed; the one that is not level any more says so.
+    assert!(look(&witness, 6).await.0 && !look(&witness, 9).await.0);
+    assert!(look(&stranger, 9).await.0 && !look(&stranger, 6).await.0);
+    until("it is stale", async || look(&witness, 6).await.1.liveness() == pb::Liveness::Stale).await;
+
+    let (code, out, _) = journal(&redis, &["fence"]);
+    assert!(code == Some(0) && out.contains(&named), "{out}");
+    let (code, _, err) = journal(&redis, &["unfence"]);
+    assert_eq!(code, Some(2), "nobody is there to be asked: {err}");
+    let (code, out, err) = journal(&redis, &["unfence", "--yes"]);
+    assert!(code == Some(0) && err.contains("restart them"), "{out}{err}");
+    // The witness still stands on the other history, and says so again.
+    until("it is fenced again", async || journal(&redis, &["fence"]).1.contains(&named)).await;
+    assert!(witness.stop().success());
+    assert_eq!(journal(&redis, &["unfence", "--yes"]).0, Some(0));
+    until("it can be written", async || apply(&stranger, "order-10", 10).await.is_ok()).await;
+    let witness = serving_on(&redis.url(), &dirs[0], &[]).await;
+    assert!(witness.log().contains("the journal does not have the snapshot's entry"), "{}", witness.log());
+    assert!(look(&witness, 9).await.0 && !look(&witness, 6).await.0, "restarted, it has the history that holds");
+}
+
+/// Stops a service, as a machine under a hypervisor is, or lets it go on.
+fn suspend(service: &Service, signal: &str) {
+    let sent = std::process::Command::new("kill").args([signal, &service.pid().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// What a failover to a server without the last entries does: the journal ends earlier.
+async fn forget_after(redis: &RedisServer, keep: usize) {
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let (journal, settled) = ("{withheld}:journal", "{withheld}:settled");
+    let entries: Vec<(String, Vec<Vec<u8>>)> =
+        redis::cmd("XRANGE").arg(journal).arg("-").arg("+").query_async(&mut connection).await.unwrap();
+    let mut rewrite = redis::pipe();
+    rewrite.atomic().cmd("DEL").arg(journal).arg(settled);
+    for (id, fields) in &entries[..keep] {
+        rewrite.cmd("XADD").arg(journal).arg(id).arg(fields);
+    }
+    let (id, fields) = &entries[keep - 1];
+    rewrite.cmd("XADD").arg(settled).arg(id).arg(&fields[..2]);
+    rewrite.exec_async(&mut connection).await.unwrap();
+}

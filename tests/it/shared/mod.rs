@@ -1,0 +1,81 @@
+//! Services that share a journal on Redis: what becomes of them when Redis is slow, silent, gone, or has forgotten.
+
+mod access;
+mod mend;
+mod outage;
+mod shelf;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tonic::{Code, Status};
+use withheld::pb::v1 as pb;
+
+use crate::harness::{BINARY, Service, mk_accounts, mk_apply, mk_batch, mk_order, refusal};
+use crate::redis::until;
+use crate::scrape::Scrape;
+
+/// The command that runs a service on a journal on Redis, on ports and with a snapshot of its own.
+fn on(url: &str, dir: &TempDir, flags: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+        .env("WITHHELD_QUERY_THREADS", "1")
+        .args(["--journal", url, "--snapshot"])
+        .arg(dir.path().join("state.snapshot"))
+        .args(flags)
+        .env("RUST_LOG", "info");
+    command
+}
+
+/// A service that serves.
+async fn serving_on(url: &str, dir: &TempDir, flags: &[&str]) -> Service {
+    let service = Service::of(on(url, dir, flags));
+    service.serving().await;
+    service
+}
+
+fn mk_dir() -> TempDir {
+    TempDir::new().unwrap()
+}
+
+/// Orders to withhold one account in India.
+async fn apply(service: &Service, order: &str, account: u64) -> Result<pb::ApplyOrderResponse, Status> {
+    let mut request = mk_apply(mk_order(order, &["IN"]), mk_accounts([account]));
+    request.context.as_mut().unwrap().request_id = format!("request-{order}");
+    service.orders().await.apply_order(request).await.map(tonic::Response::into_inner)
+}
+
+/// Is it withheld in India, at which revision, and how fresh is that?
+async fn look(service: &Service, account: u64) -> (bool, pb::Freshness) {
+    let answer = service.visibility().await.batch_check(mk_batch("IN", [account])).await.unwrap().into_inner();
+    (!answer.accounts.is_empty(), answer.freshness.unwrap())
+}
+
+fn age(freshness: &pb::Freshness) -> Duration {
+    Duration::try_from(freshness.age.unwrap()).unwrap()
+}
+
+async fn until_withheld(service: &Service, account: u64) {
+    until(format!("account {account} is withheld"), async || look(service, account).await.0).await;
+}
+
+/// A refusal within a second, that says whether anything was written, and that trying again can help.
+async fn refused_at_once(service: &Service, order: &str, account: u64) -> (String, String) {
+    use tonic_types::StatusExt as _;
+    let began = Instant::now();
+    let refused = apply(service, order, account).await.unwrap_err();
+    // Generous: a machine that runs many tests at once must not fail it. What hangs would take much longer.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let (code, reason, _) = refusal(&refused);
+    assert_eq!(code, Code::Unavailable, "{refused}");
+    let details = refused.get_error_details();
+    assert!(details.retry_info().is_some(), "{refused}");
+    (reason, details.error_info().unwrap().metadata["written"].clone())
+}
+
+/// A value of `/metrics`.
+async fn metric(service: &Service, name: &str) -> u64 {
+    Scrape::of(service).await.count(name)
+}

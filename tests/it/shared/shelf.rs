@@ -1,0 +1,63 @@
+//! One snapshot for all: a new replica takes the shared one and folds only what came after.
+
+use super::{apply, look, mk_dir, serving_on, until_withheld};
+use crate::redis::servers::RedisServer;
+use crate::redis::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_replica_begins_from_the_shared_snapshot() {
+    let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir(), mk_dir()]);
+    let flags = ["--snapshot-every", "10"];
+    let first = serving_on(&redis.url(), &dirs[0], &flags).await;
+    for n in 1..=25 {
+        apply(&first, &format!("order-{n}"), n).await.unwrap();
+    }
+    let shared = async || redis.ask::<Option<u64>>(&["HGET", "{withheld}:snapshot", "revision"]).await;
+    until("a snapshot is shared", async || shared().await.is_some_and(|revision| revision >= 20)).await;
+    let second = serving_on(&redis.url(), &dirs[1], &flags).await;
+    assert!(second.log().contains("shared snapshot fetched"), "{}", second.log());
+    let restored = format!("state restored from snapshot revision={}", shared().await.unwrap());
+    assert!(second.log().contains(&restored), "{}", second.log());
+    for n in 1..=25 {
+        assert!(look(&second, n).await.0);
+    }
+    assert_eq!(
+        super::metric(&first, "withheld_state_digest").await,
+        super::metric(&second, "withheld_state_digest").await
+    );
+
+    // Old parts do not stay: each has an end, but for the one referred to.
+    for n in 26..=50 {
+        apply(&second, &format!("order-{n}"), n).await.unwrap();
+    }
+    until("a later one is shared", async || shared().await.is_some_and(|revision| revision >= 40)).await;
+    let keys: Vec<String> = redis.ask(&["KEYS", "{withheld}:snapshot:*"]).await;
+    let newest = format!("{{withheld}}:snapshot:{}", shared().await.unwrap());
+    for key in keys.iter().filter(|key| **key != newest && !key.ends_with(":lock")) {
+        assert!(redis.ask::<i64>(&["TTL", key]).await > 0, "{key} would stay for ever");
+    }
+    assert_eq!(redis.ask::<i64>(&["TTL", &newest]).await, -1, "the one referred to stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_snapshot_that_is_damaged_costs_time_and_nothing_else() {
+    let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
+    let flags = ["--snapshot-every", "5"];
+    let first = serving_on(&redis.url(), &dirs[0], &flags).await;
+    for n in 1..=6 {
+        apply(&first, &format!("order-{n}"), n).await.unwrap();
+    }
+    let shared = async || redis.ask::<Option<u64>>(&["HGET", "{withheld}:snapshot", "revision"]).await;
+    until("a snapshot is shared", async || shared().await.is_some()).await;
+    let key = format!("{{withheld}}:snapshot:{}", shared().await.unwrap());
+    redis.command(&["HSET", &key, "0", "nothing like a snapshot"]).await;
+    let second = serving_on(&redis.url(), &dirs[1], &flags).await;
+    assert!(second.log().contains("snapshot set aside"), "{}", second.log());
+    until_withheld(&second, 6).await;
+    // A reference to parts that are gone is no trouble either.
+    redis.command(&["DEL", &key]).await;
+    drop(second);
+    std::fs::remove_file(dirs[1].path().join("state.snapshot")).ok();
+    let second = serving_on(&redis.url(), &dirs[1], &flags).await;
+    until_withheld(&second, 6).await;
+}
