@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 use withheld::pb::v1::order_service_client::OrderServiceClient;
+use withheld::pb::v1::protection_service_client::ProtectionServiceClient;
 use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
 
 use crate::harness::{Service, get, mk_batch, serve_on};
@@ -73,6 +74,12 @@ impl Fleet {
     /// The process that a replica is now; `None` while it is down.
     pub fn reach(&self, replica: usize) -> Option<Reach> {
         self.replicas[replica].life.lock().unwrap().running.as_ref().map(|(_, reach)| reach.clone())
+    }
+
+    /// A client for the protected list of a replica that is up.
+    pub async fn protections(&self, replica: usize) -> ProtectionServiceClient<Channel> {
+        let admin = self.replicas[replica].life.lock().unwrap().running.as_ref().unwrap().0.admin.clone();
+        ProtectionServiceClient::connect(admin).await.unwrap()
     }
 
     /// Whether a process is still there. One that has been told to end is not: its errors are nobody's fault.

@@ -4,6 +4,7 @@
 //! `WITHHELD_FAULT_ROUNDS` says how often each fault is done; `make soak` sets it high. No test is timed: limits only
 //! bound what hangs, and times are printed.
 
+mod desks;
 mod failover;
 mod fleet;
 mod history;

@@ -19,8 +19,8 @@ pub enum Violation {
     RefusedAndThere { request_id: String, revision: u64 },
     /// It had been written, after every answer had said that it was not.
     SaidNotWritten { request_id: String, revision: u64 },
-    /// It was refused because another had taken its order id, and none has.
-    NotTaken { request_id: String },
+    /// It was refused for something that was not so, by all that was known when it began.
+    RefusedWrongly { request_id: String, reason: String },
     /// What is there is not what was asked for.
     Altered { revision: u64, asked: Command, found: Command },
     /// Nobody asked for it.
@@ -62,6 +62,7 @@ impl Told {
 pub fn check(history: &History, ledger: &Ledger) -> Vec<Violation> {
     let mut violations = Vec::new();
     let there = index(ledger, &mut violations);
+    let acknowledged = Told::of(history.acknowledged().map(|(write, revision)| (write.span.ended, revision)));
     let asked: BTreeMap<&str, &Write> = history.writes.iter().map(|write| (write.request_id.as_str(), write)).collect();
     assert_eq!(asked.len(), history.writes.len(), "a request id was used for two writes");
     for (revision, entry) in ledger.entries() {
@@ -75,8 +76,8 @@ pub fn check(history: &History, ledger: &Ledger) -> Vec<Violation> {
             None => violations.push(Violation::Unasked { revision, request_id: entry.request_id.clone() }),
         }
     }
-    violations.extend(history.writes.iter().filter_map(|write| outcome(write, &there, ledger)));
-    real_time(history, &there, &mut violations);
+    violations.extend(history.writes.iter().filter_map(|write| outcome(write, &there, &acknowledged, ledger)));
+    real_time(history, &there, &acknowledged, &mut violations);
     for read in &history.reads {
         let journal = ledger.withheld(read.revision, read.country);
         if journal.map(|withheld| withheld & read.asked) != Some(read.withheld) {
@@ -99,7 +100,7 @@ fn index<'a>(ledger: &'a Ledger, violations: &mut Vec<Violation>) -> BTreeMap<&'
 }
 
 /// Whether what was said about a write is so.
-fn outcome(write: &Write, there: &BTreeMap<&str, u64>, ledger: &Ledger) -> Option<Violation> {
+fn outcome(write: &Write, there: &BTreeMap<&str, u64>, told: &Told, ledger: &Ledger) -> Option<Violation> {
     let request_id = write.request_id.clone();
     let own = there.get(write.request_id.as_str()).copied();
     match (&write.outcome, own) {
@@ -118,18 +119,34 @@ fn outcome(write: &Write, there: &BTreeMap<&str, u64>, ledger: &Ledger) -> Optio
             Some(Violation::Lost { request_id, revision: *revision })
         }
         (Outcome::Refused { .. }, Some(revision)) => Some(Violation::RefusedAndThere { request_id, revision }),
-        (Outcome::Refused { reason }, None) if reason == "ORDER_ID_TAKEN" => {
-            let by_another = ledger.entries().any(|(_, entry)| entry.command.order() == write.command.order());
-            (!by_another).then_some(Violation::NotTaken { request_id })
+        (Outcome::Refused { reason }, None) => {
+            let known = told.before(write.span.began);
+            let rightly = may_refuse(reason, write.command.order(), known, ledger);
+            (!rightly).then(|| Violation::RefusedWrongly { request_id, reason: reason.clone() })
         }
-        (Outcome::Refused { .. }, None) | (Outcome::Unknown, Some(_) | None) => None,
+        (Outcome::Unknown, Some(_) | None) => None,
+    }
+}
+
+/// Whether a command about an order may be refused for a reason, when a revision is known already.
+fn may_refuse(reason: &str, order: &str, known: u64, ledger: &Ledger) -> bool {
+    let mut about = ledger.entries().filter(|(_, entry)| entry.command.order() == order);
+    match reason {
+        "ORDER_ID_TAKEN" => about.next().is_some(),
+        "WRONG_ORDER_STATE" => about.any(|(_, entry)| matches!(entry.command, Command::Lift { .. })),
+        "ORDER_NOT_FOUND" => about.next().is_none_or(|(applied, _)| applied > known),
+        _ => false,
     }
 }
 
 /// Whether the order of revisions is one that time allows.
-fn real_time(history: &History, there: &BTreeMap<&str, u64>, violations: &mut Vec<Violation>) {
+fn real_time(
+    history: &History,
+    there: &BTreeMap<&str, u64>,
+    acknowledged: &Told,
+    violations: &mut Vec<Violation>,
+) {
     let told = |reads: &mut dyn Iterator<Item = &Read>| Told::of(reads.map(|read| (read.span.ended, read.revision)));
-    let acknowledged = Told::of(history.acknowledged().map(|(write, revision)| (write.span.ended, revision)));
     let read = told(&mut history.reads.iter());
     let read_strongly = told(&mut history.reads.iter().filter(|read| read.kind == Kind::Strong));
     for write in &history.writes {
