@@ -6,7 +6,8 @@ use super::history::JOURNAL;
 use super::traffic::Traffic;
 use super::{TellLogs, assert_sound, rounds};
 use crate::redis::cluster::Cluster;
-use crate::redis::sentinel::SentinelGroup;
+use crate::redis::sentinel::{NAME, SentinelGroup};
+use crate::redis::until;
 
 const REPLICAS: usize = 3;
 const OPERATORS: usize = 4;
@@ -54,4 +55,34 @@ async fn nothing_is_lost_when_a_cluster_replaces_a_killed_primary() {
     let owner = cluster.node(cluster.owner_of_key(JOURNAL).await);
     let what = format!("{rounds} failovers of a cluster");
     assert_sound(&what, &history, &fleet, owner, &cluster.url()).await;
+}
+
+/// The Sentinel that leads a failover goes on showing the old primary as its master, under the new epoch already, until
+/// all replicas follow the new one; that can take minutes. Meanwhile the old one may be back, and still think it is the
+/// primary: whoever believes it finds another history there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_that_takes_long_leads_nobody_back_to_the_old_primary() {
+    let group = SentinelGroup::start_proxied().await;
+    let fleet = Fleet::start([group.url()], &[]).await;
+    let _tell = TellLogs(fleet.clone());
+    for sentinel in 0..3 {
+        group.sentinel(sentinel).command(&["SENTINEL", "SET", NAME, "failover-timeout", "600000"]).await;
+    }
+    // Whichever is promoted, the other one cannot follow it.
+    group.proxy(1).wall_off(group.source(2));
+    group.proxy(2).wall_off(group.source(1));
+    assert_eq!(group.kill_primary().await, 0);
+    let heir = group.await_failover(0).await;
+    let linked = |log: &str| log.matches("linked to Redis").count();
+    let to_heir = format!("linked to Redis primary=127.0.0.1:{}", group.proxy(heir).port());
+    until("the service is linked to the new primary", async || fleet.log(0).contains(&to_heir)).await;
+    let looked = async || {
+        let stats = group.server(heir).info("commandstats").await;
+        stats.get("cmdstat_evalsha").and_then(|stats| stats.split([',', '=']).nth(1)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let enough = looked().await + 60;
+    until("it has looked there for a while", async || looked().await >= enough).await;
+    let log = fleet.log(0);
+    assert_eq!(linked(log.split(&to_heir).last().unwrap()), 0, "it went elsewhere:\n{log}");
+    assert!(!log.contains("the primary is another one now"), "it was led elsewhere:\n{log}");
 }
