@@ -2,8 +2,9 @@
 //!
 //! **One-writer-at-a-revision**: commands that wait together are decided one after another, each on the state as the one
 //! before leaves it, and appended as one group at exactly the tail they were decided on. If another desk was first, they
-//! are decided anew. **Acked-is-durable**: an answer is given only when the journal said so, and after this process's own
-//! replica has it, so that whoever wrote also reads it here.
+//! are decided anew. So it is with refusals, which are final for those who are given them. **Acked-is-durable**: an answer
+//! is given only when the journal said so, and after this process's own replica has it, so that whoever wrote also reads
+//! it here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,10 +170,15 @@ impl Worker {
         let (mut in_doubt, mut races) = (false, 0);
         let mut patience = std::pin::pin!(tokio::time::sleep(self.write_limit));
         loop {
-            if decided.payloads.is_empty() {
+            if decided.is_history() {
                 return answer(decided.group, decided.answers);
             }
-            match self.append(decided.after, decided.payloads.clone()).await {
+            let outcome = if decided.payloads.is_empty() {
+                self.confirm(decided.after).await
+            } else {
+                self.append(decided.after, decided.payloads.clone()).await
+            };
+            match outcome {
                 Ok(end) => return self.acknowledge(decided, end.revision).await,
                 Err(AppendError::Conflict { actual }) => {
                     info!(%actual.revision, expected = %decided.after.revision, "the journal ends elsewhere");
@@ -219,6 +225,15 @@ impl Worker {
         deciding.ok()
     }
 
+    /// That nothing is to be written is decided on a state, too: asks the journal whether it still ends there. What others
+    /// have been acknowledged meanwhile may have made it wrong.
+    async fn confirm(&self, after: Position) -> Result<Position, AppendError> {
+        match self.journal.read(after, 1).await {
+            Ok(entries) => entries.last().map_or(Ok(after), |last| Err(AppendError::Conflict { actual: last.position() })),
+            Err(error) => Err(AppendError::Unavailable(error.into())),
+        }
+    }
+
     /// Appends, and has it counted how that went.
     async fn append(&self, after: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
         let began = self.clock.monotonic();
@@ -244,6 +259,12 @@ impl Worker {
 }
 
 impl Decided {
+    /// Nothing is left to be written, and all was written before: that stays so, whatever has come since.
+    fn is_history(&self) -> bool {
+        let repeated = |answer: &Result<Done, Rejection>| answer.as_ref().is_ok_and(|done| done.repeated);
+        self.payloads.is_empty() && self.answers.iter().all(repeated)
+    }
+
     /// An answer for each command that was sent before without a certain outcome: what was written is not repeated.
     fn knowing(mut self, sent: Vec<Result<Done, Rejection>>) -> Self {
         for (answer, sent) in self.answers.iter_mut().zip(sent) {

@@ -60,9 +60,12 @@ impl Context {
         {
             // Leave the caller time to be told; its own deadline would tell it nothing.
             let wait = deadline.map_or(REVISION_WAIT, |d| REVISION_WAIT.min(d.mul_f32(0.8)));
+            let began = self.replica.clock().monotonic();
             if tokio::time::timeout(wait, self.replica.reached(wanted)).await.is_err() {
                 let at = self.replica.load().index.revision();
-                return Err(if self.replica.freshness().live {
+                // Only who has seen the journal's end since can say that it is not there.
+                let waited = self.replica.clock().monotonic().saturating_sub(began);
+                return Err(if self.replica.freshness().age < waited {
                     ServiceError::RevisionNotWritten { wanted, at }
                 } else {
                     ServiceError::RevisionNotReached { wanted, at }

@@ -172,12 +172,16 @@ impl Drop for Service {
 
 /// The command that runs a service on ports of its own.
 pub fn serve(journal: &Path) -> Command {
+    serve_on(&format!("sqlite:{}", journal.display()))
+}
+
+/// The same on a journal of any kind, by its URL.
+pub fn serve_on(journal: &str) -> Command {
     let mut command = Command::new(BINARY);
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
         .env("WITHHELD_QUERY_THREADS", "1")
-        .arg("--journal")
-        .arg(format!("sqlite:{}", journal.display()))
+        .args(["--journal", journal])
         // Not a flag, so that a test can give another.
         .env("WITHHELD_HTTP_LISTEN", "127.0.0.1:0")
         .env("RUST_LOG", "info");

@@ -15,6 +15,7 @@ mod countries;
 mod crash;
 mod demo;
 mod desk;
+mod faults;
 mod harness;
 mod journal;
 mod large;

@@ -92,13 +92,12 @@ async fn ask_sentinel(connection: MultiplexedConnection, name: String) -> Result
         Err(CallError::Refused(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let number = |key: &str| known.get(key).and_then(|text| text.parse::<u64>().ok());
-    let port = number("port").and_then(|port| u16::try_from(port).ok());
-    Ok(known.get("ip").zip(port).map(|(host, port)| Answer {
-        epoch: number("config-epoch").unwrap_or_default(),
-        primary: (host.clone(), port),
-        nodes: Vec::new(),
-    }))
+    let epoch = known.get("config-epoch").and_then(|text| text.parse().ok()).unwrap_or_default();
+    // Asked second, and not read off the above: who leads a failover shows the old primary there, under the new epoch,
+    // until all replicas follow the new one.
+    let primary: Option<(String, u16)> =
+        call(&connection, cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&name), LIMIT).await?;
+    Ok(primary.map(|primary| Answer { epoch, primary, nodes: Vec::new() }))
 }
 
 async fn ask_node(connection: MultiplexedConnection, asked: Node, key: String) -> Result<Option<Answer>, CallError> {

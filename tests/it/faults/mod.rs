@@ -1,0 +1,77 @@
+//! What goes wrong in production, done to a whole fleet while clients go on; then everything that anybody was told is
+//! held against the journal.
+//!
+//! `WITHHELD_FAULT_ROUNDS` says how often each fault is done; `make soak` sets it high. No test is timed: limits only
+//! bound what hangs, and times are printed.
+
+mod desks;
+mod failover;
+mod fleet;
+mod history;
+mod traffic;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::Fleet;
+use history::{ASKED, EVERY_ACCOUNT, History, Kind, Ledger, Outcome, check, ids};
+
+use crate::harness::BINARY;
+use crate::redis::servers::RedisServer;
+
+/// How often a fault is done.
+fn rounds(default: u64) -> u64 {
+    let given = std::env::var("WITHHELD_FAULT_ROUNDS").ok();
+    given.map_or(default, |text| text.parse().expect("WITHHELD_FAULT_ROUNDS is a number"))
+}
+
+/// Prints what the replicas have logged, should the test fail.
+struct TellLogs(Arc<Fleet>);
+
+impl Drop for TellLogs {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for replica in 0..self.0.size() {
+                println!("--- replica {replica}\n{}", self.0.log(replica));
+            }
+        }
+    }
+}
+
+/// Nothing acknowledged is lost, nothing is twice, every answer is true, and all replicas are the same; says what was
+/// done. Nobody may be writing.
+async fn assert_sound(what: &str, history: &History, fleet: &Fleet, primary: &RedisServer, journal: &str) {
+    let ledger = Ledger::read(primary).await;
+    let violations = check(history, &ledger);
+    report(what, history, &ledger);
+    assert!(violations.is_empty(), "{} violations: {:#?}", violations.len(), &violations[..violations.len().min(20)]);
+    assert!(history.failed_reads.is_empty(), "queries failed: {:#?}", history.failed_reads);
+    fleet.await_level(ledger.end()).await;
+    let level = fleet.assert_identical(&ids(EVERY_ACCOUNT).collect::<Vec<_>>(), &ASKED).await;
+    assert_eq!(level, ledger.end());
+    let verified = std::process::Command::new(BINARY)
+        .args(["--output", "json", "journal", "verify", "--journal", journal])
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let verified: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(verified["revision"], ledger.end().to_string());
+}
+
+fn report(what: &str, history: &History, ledger: &Ledger) {
+    let acknowledged = history.acknowledged().count();
+    let count = |wanted: fn(&Outcome) -> bool| history.writes.iter().filter(|write| wanted(&write.outcome)).count();
+    let refused = count(|outcome| matches!(outcome, Outcome::Refused { .. }));
+    let unknown = count(|outcome| matches!(outcome, Outcome::Unknown));
+    let strong = history.reads.iter().filter(|read| read.kind == Kind::Strong).count();
+    let failed: u64 = history.failed_reads.values().sum();
+    let longest = Duration::from_nanos(history.longest_refusal());
+    println!(
+        "{what}: {} revisions; {acknowledged} commands acknowledged, {refused} refused, {unknown} unknown; nobody was \
+         acknowledged anything for at most {longest:.2?}; {} queries answered, {strong} of them strong, {failed} \
+         failed; told to come again: {:?}",
+        ledger.end(),
+        history.reads.len(),
+        history.told_to_wait,
+    );
+}
