@@ -74,6 +74,7 @@ async fn a_redis_that_is_stopped_answers_nothing_and_holds_nobody() {
     until("it is live", async || look(&services[1], 1).await.1.liveness() == pb::Liveness::Live).await;
     // Sent again under its request id, it is there once, whether it had arrived or not.
     until("it can be written", async || apply(&services[1], "two", 2).await.is_ok()).await;
+    until_withheld(&services[0], 2).await;
     let again = apply(&services[0], "two", 2).await.unwrap();
     assert_eq!((again.revision, again.already_applied), (2, true));
     assert!(!look(&services[0], 3).await.0);
