@@ -1,4 +1,4 @@
-.PHONY: run test verify demo bench
+.PHONY: run test verify demo bench bench-redis
 
 # Build the release and serve on loopback with the SQLite journal under withheld-data/.
 run:
@@ -32,3 +32,8 @@ demo:
 # Measure the figures of the README on this machine. Takes some minutes.
 bench:
 	cargo bench --locked --bench figures
+
+# The same for two replicas that share a journal on Redis.
+bench-redis:
+	scripts/install-test-deps
+	cargo bench --locked --bench replicas

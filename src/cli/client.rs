@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
+use tonic_types::StatusExt as _;
 
 use super::Global;
 use super::error::CliError;
-use super::output::waiting;
+use super::output::{say, waiting};
 use crate::clock::new_id;
 use crate::pb::v1 as pb;
 use pb::order_service_client::OrderServiceClient;
@@ -17,6 +18,8 @@ use pb::visibility_service_client::VisibilityServiceClient;
 const MAX_MESSAGE: usize = 64 << 20;
 /// A command is sent this often under one request id before it is given up.
 const ATTEMPTS: u32 = 3;
+/// The first pause between them.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// See the module.
 #[derive(Debug)]
@@ -86,22 +89,44 @@ impl Client {
         request
     }
 
-    /// Sends a command; while the service is unavailable, again under the same request id, which is safe.
+    /// Sends a command; while the service is unavailable, again under the same request id, which is safe. One whose outcome
+    /// is not known is sent until it is, or the time is up: whoever asked deserves to be told what became of it.
     pub(super) async fn command<T: Clone, R>(
         &self,
         message: T,
         mut send: impl AsyncFnMut(Request<T>) -> Result<Response<R>, Status>,
     ) -> Result<R, CliError> {
-        let mut attempt = 1;
-        loop {
-            match waiting("waiting for the service", send(self.request(message.clone()))).await {
-                Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) if status.code() == Code::Unavailable && attempt < ATTEMPTS => {
-                    tokio::time::sleep(Duration::from_millis(200) * attempt).await;
-                    attempt += 1;
+        let (mut attempt, mut in_doubt) = (1, false);
+        let sending = async {
+            loop {
+                let refused = match send(self.request(message.clone())).await {
+                    Ok(answer) => return Ok(answer.into_inner()),
+                    Err(refused) => refused,
+                };
+                if !in_doubt && is_in_doubt(&refused) {
+                    in_doubt = true;
+                    say("the journal went away before it answered: asking what became of the command …");
                 }
-                Err(status) => return Err(status.into()),
+                if refused.code() != Code::Unavailable || (attempt >= ATTEMPTS && !in_doubt) {
+                    return Err(refused.into());
+                }
+                tokio::time::sleep(PAUSE * attempt.min(ATTEMPTS)).await;
+                attempt += 1;
             }
+        };
+        match waiting("waiting for the service", tokio::time::timeout(self.timeout, sending)).await {
+            Ok(outcome) => outcome,
+            Err(_) if in_doubt => Err(CliError::failed(format!(
+                "what became of the command could not be found out within {:?}: send the very same again, which is safe for \
+                 orders, or look with `withheld order show`",
+                self.timeout
+            ))),
+            Err(_) => Err(Status::deadline_exceeded(format!("no answer within {:?}", self.timeout)).into()),
         }
     }
+}
+
+/// Whether a command may have been carried out all the same.
+fn is_in_doubt(refused: &Status) -> bool {
+    refused.get_error_details().error_info().is_some_and(|info| info.metadata.get("written").is_some_and(|w| w == "unknown"))
 }

@@ -75,7 +75,7 @@ impl Snapshots {
             (Some(_) | None, _) => None,
         };
         let have = local.as_ref().map_or(0, |(_, position)| position.revision.get());
-        let chosen = match self.from_shelf(have, journal).await? {
+        let chosen = match self.shelved(have, journal).await? {
             Some(shared) => Some(shared),
             None => local,
         };
@@ -86,7 +86,7 @@ impl Snapshots {
     }
 
     /// The shared snapshot, if it saves folding many entries.
-    async fn from_shelf(&self, have: u64, journal: &dyn Journal) -> Result<Option<Taken>, ReadError> {
+    async fn shelved(&self, have: u64, journal: &dyn Journal) -> Result<Option<Taken>, ReadError> {
         let (Some(shelf), Some(file)) = (&self.shelf, &self.file) else { return Ok(None) };
         let newest = shelf.newest().await?;
         if newest.is_none_or(|newest| newest.get() < have.saturating_add(self.every)) {

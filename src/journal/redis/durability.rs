@@ -33,6 +33,16 @@ pub(super) async fn standing(connection: &MultiplexedConnection, limit: Duration
     Ok(Standing { primary, replicas: replicas.count() })
 }
 
+/// Whether the server can tell when replicas have an entry on their disks, not only in their memories: from Redis 7.2 on.
+pub(super) async fn knows_waitaof(connection: &MultiplexedConnection, limit: Duration) -> Result<bool, CallError> {
+    let info: String = call(connection, cmd("INFO").arg("server"), limit).await?;
+    let mut version = info_field(&info, "redis_version").unwrap_or_default().split('.').map(str::parse::<u32>);
+    Ok(match (version.next(), version.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (7, 2),
+        _ => false,
+    })
+}
+
 /// Everything about a server's settings that would lose what was acknowledged, each with what to do about it.
 pub(super) async fn shortcomings(
     connection: &MultiplexedConnection,

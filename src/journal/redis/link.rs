@@ -43,6 +43,8 @@ pub(super) struct Session {
     /// Blocking reads, which hold all that comes after them.
     waker: MultiplexedConnection,
     limit: Duration,
+    /// Whether the server can tell when replicas have an entry on their disks.
+    waitaof: bool,
     /// Cancelled when the session is of no more use.
     over: CancellationToken,
     /// What is wrong with the server's settings.
@@ -93,6 +95,11 @@ impl Session {
     /// How long a call may take.
     pub(super) const fn limit(&self) -> Duration {
         self.limit
+    }
+
+    /// Whether the server can tell when replicas have an entry on their disks, not only in their memories.
+    pub(super) const fn knows_waitaof(&self) -> bool {
+        self.waitaof
     }
 
     /// What is wrong with the server's settings; nothing may be written then.
@@ -211,8 +218,7 @@ impl Supervisor {
                     session.over.cancel();
                     self.link.0.send_replace(State::Lost);
                     metrics::journal_connected(false);
-                    // At once: most links that break can be had again.
-                    continue;
+                    // Nearly at once: most links that break can be had again.
                 }
                 Err(error) => {
                     // The same trouble is told once, not twice a second.
@@ -245,6 +251,7 @@ impl Supervisor {
         }
         self.scripts.load(&reader, limit).await.map_err(failed("cannot load scripts into"))?;
         let found = durability::shortcomings(&reader, limit).await.map_err(failed("cannot ask for settings of"))?;
+        let waitaof = durability::knows_waitaof(&reader, limit).await.map_err(failed("cannot ask"))?;
         let session = Session {
             in_touch: AtomicBool::new(self.in_touch(certain, &standing)),
             replicas: AtomicUsize::new(standing.replicas),
@@ -253,6 +260,7 @@ impl Supervisor {
             reader,
             waker,
             limit,
+            waitaof,
             over: CancellationToken::new(),
             shortcomings: ArcSwap::default(),
         };
@@ -330,11 +338,16 @@ impl Supervisor {
                 self.judge(session, found);
             }
             // What its desk did not settle, because it died or lost its link, somebody has to.
-            let Ok(Ends { end, settled }) = self.scripts.ends(session).await else { return };
-            if end.revision > settled.revision && before == Some(end) {
-                unsettled(session, end).await;
+            match self.scripts.ends(session).await {
+                Ok(Ends { end, settled }) => {
+                    if end.revision > settled.revision && before == Some(end) {
+                        unsettled(session, end).await;
+                    }
+                    before = Some(end);
+                }
+                // If it was the link that broke, the session is over.
+                Err(error) => tracing::debug!(error = causes(&error), "where the journal ends is not known"),
             }
-            before = Some(end);
         }
     }
 }

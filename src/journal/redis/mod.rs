@@ -9,7 +9,7 @@
 //!
 //! **One-writer-at-a-revision**: an append is one script, atomic in the server, that checks where the journal ends and
 //! writes all entries or none. **Acked-is-durable**: an entry is *settled* once as many Redis replicas have it as are
-//! asked for (`WAIT`), and only then acknowledged, or shown to anybody. So a failover to one of those replicas takes
+//! asked for (`WAIT`, or `WAITAOF` where the server knows it), and only then acknowledged, or shown to anybody. So a failover to one of those replicas takes
 //! nothing away that anybody has seen. If it happens all the same, because two servers were lost at once, whoever has
 //! followed the lost entries appends them again; and if something else stands in their place by then, the journal is
 //! fenced: nothing more is written until people have decided which history holds.
@@ -112,7 +112,7 @@ impl Writer {
         match appended {
             Appended::Done if self.settled_at_once() => Ok(end),
             Appended::Done => {
-                let settled = self.confirm(session, end, answers.next()).await;
+                let settled = self.confirm(session, end, answers).await;
                 settled.map(|()| end).map_err(AppendError::Indeterminate)
             }
             Appended::Conflict { end, settled } => {
@@ -134,24 +134,36 @@ impl Writer {
         }
         let wait = session.limit() / 2 + more;
         let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        if session.knows_waitaof() {
+            // On the primary's own disk. It could wait for those of replicas, too, but they tell of theirs once a second:
+            // measured on two idle servers, 875 ms instead of 2.
+            commands.cmd("WAITAOF").arg(1).arg(0).arg(millis);
+        }
         commands.cmd("WAIT").arg(self.wait_replicas).arg(millis);
         wait
     }
 
-    /// After the answer of a WAIT: marks a position as settled if enough replicas have it.
+    /// After the answers of what was waited for: marks a position as settled if all have it that must.
     async fn confirm(
         &self,
         session: &Session,
         at: Position,
-        waited: Option<Result<Value, CallError>>,
+        waited: impl Iterator<Item = Result<Value, CallError>>,
     ) -> Result<(), super::Source> {
-        match waited {
-            Some(Ok(Value::Int(replicas))) if replicas >= i64::from(self.wait_replicas) => {}
-            Some(Ok(Value::Int(replicas))) => {
-                return Err(format!("{replicas} of {} Redis replicas have confirmed it", self.wait_replicas).into());
+        let mut confirmed = self.settled_at_once();
+        for answer in waited {
+            match answer? {
+                Value::Int(replicas) if replicas >= i64::from(self.wait_replicas) => confirmed = true,
+                Value::Int(replicas) => {
+                    return Err(format!("{replicas} of {} Redis replicas have confirmed it", self.wait_replicas).into());
+                }
+                Value::Array(disks) if matches!(disks.as_slice(), [Value::Int(1..), _]) => {}
+                Value::Array(_) => return Err("it is not on the primary's disk".into()),
+                _ => return Err(scripts::Senseless.into()),
             }
-            Some(Err(error)) => return Err(error.into()),
-            Some(Ok(_)) | None => return Err(scripts::Senseless.into()),
+        }
+        if !confirmed {
+            return Err(scripts::Senseless.into());
         }
         let marked = session.write(redis::pipe().add_command(self.scripts.settle(at)), session.limit()).await?;
         match marked.into_iter().next() {
@@ -167,9 +179,10 @@ impl Writer {
         commands.cmd("SET").arg(&self.scripts.keys.settling).arg(at.revision.get());
         let wait = self.add_wait(&mut commands, session, Duration::ZERO);
         let settled = async {
-            let answers = session.write(&mut commands, session.limit() + wait).await?;
-            let waited = if self.settled_at_once() { Some(Ok(Value::Int(0))) } else { answers.into_iter().nth(1) };
-            self.confirm(session, at, waited).await
+            let mut answers = session.write(&mut commands, session.limit() + wait).await?.into_iter();
+            // Without a write of its own before it, a WAIT waits for nothing.
+            answers.next().ok_or(scripts::Senseless)??;
+            self.confirm(session, at, answers).await
         };
         match settled.await {
             Ok(()) => tracing::info!(revision = %at.revision, "settled what another desk had appended"),

@@ -43,7 +43,7 @@ struct Seen {
 }
 
 impl Cluster {
-    /// Starts one: nodes 0 to 2 are primaries, node `i + 3` the replica of node `i`. Ready, and level, when this returns.
+    /// Starts one, ready and level: nodes 0 to 2 are primaries, node `i + 3` the replica of node `i`.
     pub async fn start() -> Self {
         Self::mk(false, &[]).await
     }
@@ -139,11 +139,10 @@ impl Cluster {
             return false;
         }
         let info = self.nodes[i].info("replication").await;
-        if info["role"] == "slave" {
-            return info["master_link_status"] == "up";
-        }
-        let replica = (0..NODES).filter_map(|n| info.get(&format!("slave{n}")));
-        replica.filter(|replica| replica.contains("state=online")).count().to_string() == info["connected_slaves"]
+        // The replicas say whether they are linked; the primaries, whether they know of theirs.
+        let linked = info["role"] == "slave" && info["master_link_status"] == "up";
+        let replica = (i + PRIMARIES) % NODES;
+        linked || info["role"] == "master" && (!up.contains(&replica) || info["connected_slaves"] == "1")
     }
 
     /// How a node sees the cluster, by node; `None` if it does not answer.
@@ -238,6 +237,16 @@ impl Cluster {
             self.nodes[owner].ask_soon::<Value>(&["EXISTS", key]).await.map(|_| owner)
         })
         .await
+    }
+
+    /// Waits until the owner's replica, if it is up, has all that the owner of a key has written until now.
+    pub async fn replicas_in_sync(&self, key: &str) {
+        let owner = self.owner_of_key(key).await;
+        for replica in [owner % PRIMARIES, owner % PRIMARIES + PRIMARIES].into_iter().filter(|&i| i != owner) {
+            if self.nodes[replica].is_up() {
+                self.nodes[replica].catch_up_with(&self.nodes[owner]).await;
+            }
+        }
     }
 
     /// Starts a node again, and waits until the cluster is in order.

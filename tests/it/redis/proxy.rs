@@ -7,7 +7,7 @@
 mod link;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Shutdown};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -252,6 +252,8 @@ async fn serve(port: u16, settings: watch::Receiver<Settings>, shared: Arc<Share
                 shared.links.lock().unwrap().remove(&number);
             });
         }
+        // Not just dropped: a process that another test is starting has a copy of it for a moment.
+        let _ = socket2::SockRef::from(&listener).shutdown(Shutdown::Both);
         drop(listener);
         shared.listening.store(false, Ordering::Release);
     }

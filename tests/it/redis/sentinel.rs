@@ -85,7 +85,9 @@ impl SentinelGroup {
         for replica in &group.servers[1..] {
             replica.command(&["REPLICAOF", "127.0.0.1", &primary]).await;
         }
-        group.replicas_in_sync().await;
+        for replica in &group.servers[1..] {
+            replica.catch_up_with(&group.servers[0]).await;
+        }
         for i in SENTINELS {
             let sentinel = RedisServer::start_sentinel(&[
                 format!("bind-source-addr {}", group.sentinel_source(i)),
@@ -148,7 +150,7 @@ impl SentinelGroup {
             let named = sentinel.ask_soon::<Vec<String>>(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
             // One that is down or paused has no vote.
             let Some(address) = named.await else { continue };
-            let named = SERVERS.into_iter().find(|&i| address[1] == self.announced(i).to_string());
+            let named = { SERVERS }.find(|&i| address[1] == self.announced(i).to_string());
             *votes.entry(named.unwrap()).or_default() += 1;
         }
         votes.into_iter().find(|&(_, votes)| votes >= QUORUM).map(|(named, _)| named)
@@ -161,7 +163,7 @@ impl SentinelGroup {
         primary
     }
 
-    /// Waits until another server than that one is the primary by the word of the Sentinels and its own, and tells which.
+    /// Waits until another server is the primary by the word of the Sentinels and its own, and tells which.
     pub async fn await_failover(&self, from: usize) -> usize {
         eventually(format!("another primary than server {from}"), async || {
             let named = self.named_primary().await.filter(|&named| named != from)?;
@@ -186,19 +188,10 @@ impl SentinelGroup {
 
     /// Waits until each server that is up, but the primary, has all that the primary has written until now.
     pub async fn replicas_in_sync(&self) {
-        // Before there are Sentinels, server 0 it is.
-        let primary = if self.sentinels.is_empty() { 0 } else { self.primary().await };
-        let written = self.servers[primary].info("replication").await["master_repl_offset"].parse::<u64>().unwrap();
-        let wanted = self.servers.iter().filter(|server| server.is_up()).count() - 1;
-        until(format!("{wanted} replicas are level with server {primary}"), async || {
-            let info = self.servers[primary].info("replication").await;
-            let level = SERVERS.into_iter().filter_map(|n| info.get(&format!("slave{n}"))).filter(|replica| {
-                let field = |name| replica.split(',').find_map(|field: &str| field.strip_prefix(name)).unwrap();
-                field("state=") == "online" && field("offset=").parse::<u64>().unwrap() >= written
-            });
-            info["role"] == "master" && level.count() == wanted
-        })
-        .await;
+        let primary = self.primary().await;
+        for replica in SERVERS.filter(|&i| i != primary && self.servers[i].is_up()) {
+            self.servers[replica].catch_up_with(&self.servers[primary]).await;
+        }
     }
 
     /// Waits until every Sentinel knows the others and both replicas, and finds all of them well.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::ports::Port;
 use super::process::Process;
 use super::tls::Certificates;
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, until};
 
 /// What keeps an acknowledged write through a crash, and what makes tests quick.
 const DURABLE: &str = "\
@@ -121,10 +121,6 @@ impl RedisServer {
         format!("{}://{user}127.0.0.1:{}", self.scheme, self.port())
     }
 
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// What it has logged so far, over all its lives.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
@@ -161,6 +157,22 @@ impl RedisServer {
     fn with_process<T>(&self, act: impl FnOnce(&Process) -> T) -> T {
         let process = self.process.lock().unwrap();
         act(process.as_ref().unwrap_or_else(|| panic!("the server on port {} is not running", self.port())))
+    }
+
+    /// Waits until it has, as a replica, all that a primary has written until now.
+    ///
+    /// WAIT would not do: it waits for what its own connection has written, and each command here has a new one.
+    pub async fn catch_up_with(&self, primary: &Self) {
+        let offset = |info: &HashMap<String, String>, field| info.get(field).and_then(|n| n.parse::<u64>().ok());
+        let written = offset(&primary.info("replication").await, "master_repl_offset");
+        until(format!("the server on port {} is level with port {}", self.port(), primary.port()), async || {
+            let (own, theirs) = (self.info("replication").await, primary.info("replication").await);
+            own["role"] == "slave"
+                && own["master_link_status"] == "up"
+                && own["master_replid"] == theirs["master_replid"]
+                && offset(&own, "slave_repl_offset") >= written
+        })
+        .await;
     }
 
     /// Starts it again, on the same port, directory and settings, and waits until it has loaded its data and answers.
@@ -200,7 +212,8 @@ impl RedisServer {
         file.set_len(length.checked_sub(bytes).expect("the file is shorter than that")).unwrap();
     }
 
-    /// Runs a command with all rights and by a way of its own (a socket in its directory): no proxy, no TLS, no network.
+    /// Runs a command with all rights and by a way of its own, a socket in the server's directory: no proxy, no TLS.
+    /// Each has a new connection: WAIT and WATCH, which look at what theirs did before, are of no use.
     ///
     /// # Errors
     /// What the server answered, or that it did not.
@@ -239,7 +252,9 @@ impl RedisServer {
 
     /// A section of INFO, by field.
     pub async fn info(&self, section: &str) -> HashMap<String, String> {
-        fields(&self.ask::<String>(&["INFO", section]).await)
+        // Again where it fails: Sentinel kills every connection of a server whose part it changes.
+        let info = eventually("INFO", async || self.ask_soon::<String>(&["INFO", section]).await).await;
+        fields(&info)
     }
 }
 

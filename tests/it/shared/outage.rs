@@ -243,3 +243,36 @@ async fn what_too_few_redis_replicas_have_is_not_acknowledged_and_not_seen() {
     let again = apply(&services[1], "two", 2).await.unwrap();
     assert_eq!((again.revision, again.already_applied), (2, true));
 }
+
+/// At the command line: Redis goes silent under a command, and comes back; the operator is told what became of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_asks_until_it_knows_what_became_of_a_command() {
+    let (redis, dir) = (RedisServer::start().await, mk_dir());
+    let service = serving_on(&redis.url(), &dir, &[]).await;
+    let (order, items) = (dir.path().join("order.toml"), dir.path().join("list.csv"));
+    std::fs::write(
+        &order,
+        "order_id = 'one'\ninstrument = 'court_order'\nissuing_authority = 'A court'\nlegal_basis = ['s. 1']\n\
+         territory = { countries = ['IN'] }\n",
+    )
+    .unwrap();
+    std::fs::write(&items, "locator_type,locator\naccount_id,1\n").unwrap();
+    redis.pause();
+    let args = ["order", "apply", "--yes", "--file", order.to_str().unwrap(), "--items", items.to_str().unwrap()];
+    let output = tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| service.cli(&args));
+            // Silent until the service has told that it does not know.
+            while !service.log().contains("journal not written") {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            redis.resume();
+            running.join().unwrap()
+        })
+    });
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("order one is in force at revision 1"), "{}", text(&output.stdout));
+    let length: u64 = redis.ask(&["XLEN", "{withheld}:journal"]).await;
+    assert_eq!(length, 1);
+}

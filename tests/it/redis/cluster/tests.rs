@@ -13,7 +13,7 @@ async fn a_replica_takes_over_the_slot_of_a_killed_owner_which_comes_back_as_a_r
     println!("started in {:?}", started.elapsed());
     let owner = cluster.owner_of_key(KEY).await;
     cluster.node(owner).command(&["SET", KEY, "value"]).await;
-    assert_eq!(cluster.node(owner).ask::<u8>(&["WAIT", "1", "0"]).await, 1);
+    cluster.replicas_in_sync(KEY).await;
     let killed = Instant::now();
     assert_eq!(cluster.kill_owner(KEY).await, owner);
     let heir = cluster.await_new_owner(KEY, owner).await;
@@ -57,7 +57,11 @@ async fn a_slot_moves_with_its_keys_and_askers_are_sent_on() {
 
 #[tokio::test]
 async fn a_paused_owner_is_replaced() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_with(&["cluster-require-full-coverage no"]).await;
+    let nodes = cluster.url().replace("redis+cluster://", "");
+    assert_eq!(nodes, [0, 1, 2, 3, 4, 5].map(|i| format!("127.0.0.1:{}", cluster.node(i).port())).join(","));
+    let setting: [String; 2] = cluster.node(5).ask(&["CONFIG", "GET", "cluster-require-full-coverage"]).await;
+    assert_eq!(setting[1], "no");
     let owner = cluster.owner_of_key(KEY).await;
     cluster.node(owner).pause();
     assert_eq!(cluster.await_new_owner(KEY, owner).await, owner + 3);
@@ -72,7 +76,7 @@ async fn an_isolated_owner_is_replaced_and_what_it_wrote_is_lost() {
     let cluster = Cluster::start_proxied().await;
     let owner = cluster.owner_of_key(KEY).await;
     cluster.node(owner).command(&["SET", KEY, "known to all"]).await;
-    assert_eq!(cluster.node(owner).ask::<u8>(&["WAIT", "1", "0"]).await, 1);
+    cluster.replicas_in_sync(KEY).await;
     cluster.isolate(owner);
     let client = redis::Client::open(cluster.proxy(owner).url()).unwrap();
     let mut client = client.get_multiplexed_async_connection().await.unwrap();

@@ -171,9 +171,9 @@ impl Link {
 }
 
 async fn deliver(part: &[u8], to: &mut (impl AsyncWrite + Unpin), delivered: &AtomicU64) -> Result<(), End> {
-    to.write_all(part).await.map_err(|_| End::Reset)?;
+    // Before it is: who has an answer finds it counted.
     delivered.fetch_add(part.len() as u64, Ordering::Relaxed);
-    Ok(())
+    to.write_all(part).await.map_err(|_| End::Reset)
 }
 
 /// What is dropped now is reset rather than finished.

@@ -32,9 +32,11 @@ async fn mk() -> (RedisServer, Proxy) {
 async fn what_passes_is_counted_and_what_is_delayed_comes_later() {
     let (_server, proxy) = mk().await;
     let connection = connect(&proxy).await.unwrap();
+    // The client says who it is before anything else, and does not wait for the answer.
+    assert_eq!(incr(&connection, "key").await.unwrap(), 1);
     let before = proxy.traffic();
     assert_eq!((before.accepted, before.open), (1, 1));
-    assert_eq!(incr(&connection, "key").await.unwrap(), 1);
+    assert_eq!(incr(&connection, "key").await.unwrap(), 2);
     let after = proxy.traffic();
     // INCR key in the protocol's words, and `:1`.
     assert_eq!((after.to_server - before.to_server, after.to_client - before.to_client), (23, 4));

@@ -48,7 +48,11 @@ async fn an_isolated_primary_is_replaced_and_what_it_wrote_is_lost() {
 
 #[tokio::test]
 async fn a_paused_primary_is_replaced_and_one_sentinel_can_be_missing() {
-    let group = SentinelGroup::start().await;
+    let group = SentinelGroup::start_with(&["min-replicas-to-write 1"]).await;
+    let sentinels = group.url().replace("redis+sentinel://", "").replace("/mymaster", "");
+    assert_eq!(sentinels, [0, 1, 2].map(|i| format!("127.0.0.1:{}", group.sentinel(i).port())).join(","));
+    let setting: [String; 2] = group.server(2).ask(&["CONFIG", "GET", "min-replicas-to-write"]).await;
+    assert_eq!(setting[1], "1");
     group.sentinel(2).kill();
     group.server(0).pause();
     group.await_failover(0).await;
