@@ -229,7 +229,9 @@ impl Worker {
     /// have been acknowledged meanwhile may have made it wrong.
     async fn confirm(&self, after: Position) -> Result<Position, AppendError> {
         match self.journal.read(after, 1).await {
-            Ok(entries) => entries.last().map_or(Ok(after), |last| Err(AppendError::Conflict { actual: last.position() })),
+            Ok(entries) => {
+                entries.last().map_or(Ok(after), |last| Err(AppendError::Conflict { actual: last.position() }))
+            }
             Err(error) => Err(AppendError::Unavailable(error.into())),
         }
     }

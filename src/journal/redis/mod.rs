@@ -76,6 +76,10 @@ fn unavailable(error: CallError) -> ReadError {
     ReadError::Unavailable(error.into())
 }
 
+fn replaced() -> ReadError {
+    ReadError::Unavailable("the server may not be the primary any more".into())
+}
+
 impl Writer {
     fn settled_at_once(&self) -> bool {
         self.wait_replicas == 0
@@ -357,12 +361,16 @@ impl Journal for RedisJournal {
         };
         let mut found = ask().await?;
         if let Found::Elsewhere(end) = found {
+            // A primary that was replaced has another history by right, and not the one that holds.
+            if !session.is_in_touch() {
+                return Err(replaced());
+            }
             self.mend(&session, after, end).await?;
             found = ask().await?;
         }
         match found {
             Found::Level if session.is_in_touch() => Ok(Vec::new()),
-            Found::Level => Err(ReadError::Unavailable("the server may not be the primary any more".into())),
+            Found::Level => Err(replaced()),
             Found::Elsewhere(end) => Err(ReadError::Diverged { revision: after.revision, end: end.revision }),
             Found::Entries(rows) => {
                 let entries = chained(after, rows)?;

@@ -125,8 +125,7 @@ impl History {
     pub fn append(&mut self, other: Self) {
         self.writes.extend(other.writes);
         self.reads.extend(other.reads);
-        for (all, more) in
-            [(&mut self.failed_reads, other.failed_reads), (&mut self.told_to_wait, other.told_to_wait)]
+        for (all, more) in [(&mut self.failed_reads, other.failed_reads), (&mut self.told_to_wait, other.told_to_wait)]
         {
             more.into_iter().for_each(|(what, times)| *all.entry(what).or_default() += times);
         }
@@ -148,7 +147,13 @@ impl Clients {
     }
 
     /// Sends a command until its outcome is known, or for as long as any test waits.
-    pub async fn carry_out(&self, request_id: String, command: Command, route: Route, history: &mut History) -> Outcome {
+    pub async fn carry_out(
+        &self,
+        request_id: String,
+        command: Command,
+        route: Route,
+        history: &mut History,
+    ) -> Outcome {
         let (mut at, stays) = match route {
             Route::To(replica) => (replica, true),
             Route::From(replica) => (replica, false),

@@ -140,12 +140,7 @@ fn may_refuse(reason: &str, order: &str, known: u64, ledger: &Ledger) -> bool {
 }
 
 /// Whether the order of revisions is one that time allows.
-fn real_time(
-    history: &History,
-    there: &BTreeMap<&str, u64>,
-    acknowledged: &Told,
-    violations: &mut Vec<Violation>,
-) {
+fn real_time(history: &History, there: &BTreeMap<&str, u64>, acknowledged: &Told, violations: &mut Vec<Violation>) {
     let told = |reads: &mut dyn Iterator<Item = &Read>| Told::of(reads.map(|read| (read.span.ended, read.revision)));
     let read = told(&mut history.reads.iter());
     let read_strongly = told(&mut history.reads.iter().filter(|read| read.kind == Kind::Strong));

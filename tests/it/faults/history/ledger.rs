@@ -85,7 +85,8 @@ impl Ledger {
             if id != format!("{revision}-0") {
                 return Err(BadLedger::NotDense { revision, found: id });
             }
-            let wanted = Sha256::new().chain_update("withheld.journal.v1\n").chain_update(before).chain_update(&payload);
+            let wanted =
+                Sha256::new().chain_update("withheld.journal.v1\n").chain_update(before).chain_update(&payload);
             before = wanted.finalize().into();
             if hash != before {
                 return Err(BadLedger::NotChained { revision });

@@ -45,8 +45,14 @@ fn account(wanted: u64) -> Option<Accounts> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Withhold accounts in some of [`ORDERED`], a bit each.
-    Apply { order: String, accounts: Accounts, countries: u8 },
-    Lift { order: String },
+    Apply {
+        order: String,
+        accounts: Accounts,
+        countries: u8,
+    },
+    Lift {
+        order: String,
+    },
 }
 
 impl Command {
