@@ -96,7 +96,8 @@ async fn throughput(services: [&Service; 2]) {
 
 #[tokio::main]
 async fn main() {
-    let (server, dirs) = (redis::servers::RedisServer::start().await, [TempDir::new().unwrap(), TempDir::new().unwrap()]);
+    let (server, dirs) =
+        (redis::servers::RedisServer::start().await, [TempDir::new().unwrap(), TempDir::new().unwrap()]);
     let (near, far) = (serve(&server.url(), &dirs[0]).await, serve(&server.url(), &dirs[1]).await);
     propagation(&near, &far).await;
     throughput([&near, &far]).await;

@@ -128,5 +128,8 @@ impl Client {
 
 /// Whether a command may have been carried out all the same.
 fn is_in_doubt(refused: &Status) -> bool {
-    refused.get_error_details().error_info().is_some_and(|info| info.metadata.get("written").is_some_and(|w| w == "unknown"))
+    refused
+        .get_error_details()
+        .error_info()
+        .is_some_and(|info| info.metadata.get("written").is_some_and(|w| w == "unknown"))
 }
