@@ -125,8 +125,8 @@ async fn a_replica_cut_off_and_back_has_told_no_lies() {
             } else {
                 until("it says that it is stale", async || is_stale(&fleet, CUT_OFF).await).await;
             }
-            // Longer with more rounds, but never by the clock: others write, and it answers.
-            traffic.acknowledged_more(10 * rounds).await;
+            // The more rounds, the longer each, though never by the clock: others write, and it answers.
+            traffic.acknowledged_more(10 * rounds * rounds).await;
             traffic.answered_more(CUT_OFF, 10 * rounds).await;
             proxy.heal();
             let level = fleet.reach(0).unwrap().digest().await.0;

@@ -10,11 +10,13 @@ mod fleet;
 mod history;
 mod traffic;
 
+use std::fs::File;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::Fleet;
-use history::{ASKED, EVERY_ACCOUNT, History, Kind, Ledger, Outcome, check, ids};
+use history::{ASKED, EVERY_ACCOUNT, History, Kind, Ledger, Outcome, Violation, check, ids};
 
 use crate::harness::BINARY;
 use crate::redis::servers::RedisServer;
@@ -43,7 +45,7 @@ impl Drop for TellLogs {
 async fn assert_sound(what: &str, history: &History, fleet: &Fleet, primary: &RedisServer, journal: &str) {
     let ledger = Ledger::read(primary).await;
     let violations = check(history, &ledger);
-    report(what, history, &ledger);
+    report(what, history, &ledger, &violations);
     assert!(violations.is_empty(), "{} violations: {:#?}", violations.len(), &violations[..violations.len().min(20)]);
     assert!(history.failed_reads.is_empty(), "queries failed: {:#?}", history.failed_reads);
     fleet.await_level(ledger.end()).await;
@@ -58,20 +60,25 @@ async fn assert_sound(what: &str, history: &History, fleet: &Fleet, primary: &Re
     assert_eq!(verified["revision"], ledger.end().to_string());
 }
 
-fn report(what: &str, history: &History, ledger: &Ledger) {
+/// Says what was done; to the file that `WITHHELD_FAULT_TABLE` names, as a row of the table that `make soak` prints.
+fn report(what: &str, history: &History, ledger: &Ledger, violations: &[Violation]) {
     let acknowledged = history.acknowledged().count();
+    let lost = violations.iter().filter(|violation| matches!(violation, Violation::Lost { .. })).count();
     let count = |wanted: fn(&Outcome) -> bool| history.writes.iter().filter(|write| wanted(&write.outcome)).count();
     let refused = count(|outcome| matches!(outcome, Outcome::Refused { .. }));
     let unknown = count(|outcome| matches!(outcome, Outcome::Unknown));
     let strong = history.reads.iter().filter(|read| read.kind == Kind::Strong).count();
-    let failed: u64 = history.failed_reads.values().sum();
-    let longest = Duration::from_nanos(history.longest_refusal());
+    let (queries, failed) = (history.reads.len(), history.failed_reads.values().sum::<u64>());
+    let longest = Duration::from_nanos(history.longest_refusal()).as_secs_f64();
     println!(
-        "{what}: {} revisions; {acknowledged} commands acknowledged, {refused} refused, {unknown} unknown; nobody was \
-         acknowledged anything for at most {longest:.2?}; {} queries answered, {strong} of them strong, {failed} \
-         failed; told to come again: {:?}",
+        "{what}: {} revisions; {acknowledged} commands acknowledged, {lost} lost, {refused} refused, {unknown} unknown; \
+         nobody was acknowledged anything for at most {longest:.2} s; {queries} queries answered, {strong} of them \
+         strong, {failed} failed; told to come again: {:?}",
         ledger.end(),
-        history.reads.len(),
         history.told_to_wait,
     );
+    if let Some(table) = std::env::var_os("WITHHELD_FAULT_TABLE") {
+        let mut table = File::options().create(true).append(true).open(table).unwrap();
+        writeln!(table, "{what}\t{acknowledged}\t{lost}\t{unknown}\t{longest:.2}\t{queries}\t{failed}").unwrap();
+    }
 }
