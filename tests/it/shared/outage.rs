@@ -9,6 +9,7 @@ use withheld::pb::v1 as pb;
 
 use super::{age, apply, look, metric, mk_dir, on, refused_at_once, serving_on, until_withheld};
 use crate::harness::{Service, get, mk_batch};
+use crate::redis::cluster::Cluster;
 use crate::redis::proxy::{Flow, Proxy, Way};
 use crate::redis::sentinel::SentinelGroup;
 use crate::redis::servers::RedisServer;
@@ -276,4 +277,34 @@ async fn the_command_line_asks_until_it_knows_what_became_of_a_command() {
     assert!(text(&output.stdout).contains("order one is in force at revision 1"), "{}", text(&output.stdout));
     let length: u64 = redis.ask(&["XLEN", "{withheld}:journal"]).await;
     assert_eq!(length, 1);
+}
+
+/// A slot of a cluster is moved under the journal: for a while part of its keys are here and part there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_moves_takes_the_journal_with_it() {
+    const KEY: &str = "{withheld}:journal";
+    let (cluster, dirs) = (Cluster::start().await, [mk_dir(), mk_dir()]);
+    let services = [serving_on(&cluster.url(), &dirs[0], &[]).await, serving_on(&cluster.url(), &dirs[1], &[]).await];
+    until("it can be written", async || apply(&services[0], "order-1", 1).await.is_ok()).await;
+    let owner = cluster.owner_of_key(KEY).await;
+    let moving = cluster.begin_move(KEY, (owner + 1) % 3).await;
+    moving.move_keys(1).await;
+    for service in &services {
+        match apply(service, "order-2", 2).await {
+            Ok(done) => assert_eq!(done.revision, 2),
+            Err(refused) => assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}"),
+        }
+        until_withheld(service, 1).await;
+    }
+    moving.move_keys(usize::MAX).await;
+    moving.finish().await;
+    for (n, service) in (2..).zip(&services) {
+        until("it can be written", async || apply(service, &format!("order-{n}"), n).await.is_ok()).await;
+    }
+    for service in &services {
+        until("all of it is there", async || look(service, 3).await.1.revision == 3).await;
+        assert!(look(service, 2).await.0 && look(service, 3).await.0);
+    }
+    let length: u64 = cluster.node((owner + 1) % 3).ask(&["XLEN", KEY]).await;
+    assert_eq!(length, 3);
 }
