@@ -1,4 +1,4 @@
-.PHONY: run test soak verify demo bench bench-redis
+.PHONY: run test soak verify verify-deploy try-deploy demo bench bench-redis
 
 # Build the release and serve on loopback with the SQLite journal under withheld-data/.
 run:
@@ -29,6 +29,18 @@ verify:
 	$(tools)/ruff format --no-cache --quiet --diff
 	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources
 	target/tools/cargo/bin/cargo-machete --skip-target-dir
+
+# Lint all of deploy/ with real tools, and run the alerts' unit tests. Installs the tools under target/tools first.
+verify-deploy:
+	scripts/install-deploy-tools
+	scripts/verify-deploy
+
+# Run what deploy/ describes on this machine, without containers, and break some of it.
+try-deploy:
+	scripts/install-deploy-tools
+	scripts/install-test-deps
+	cargo build --locked
+	target/test-venv/bin/python scripts/try-deploy
 
 # Play the events of February 2021 against the service that runs, or one of its own.
 demo:
