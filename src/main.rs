@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use withheld::cli::{self, Cli};
+use withheld::cli::{self, Cli, Command};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    withheld::telemetry::start(&cli);
+    withheld::telemetry::start(matches!(cli.command, Command::Serve(_)));
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let code = runtime.block_on(cli::run(cli));

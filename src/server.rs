@@ -28,7 +28,7 @@ use crate::domain::territory::{DataError, Groups};
 use crate::http::{Http, Pages};
 use crate::journal::Journal;
 use crate::journal::memory::MemoryJournal;
-use crate::journal::redis::{RedisJournal, SetUpError};
+use crate::journal::redis::{LinkChange, RedisJournal, RedisOptions, SetUpError};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
 use crate::metrics::{self, calls::Calls, calls::Counting};
 use crate::pb::v1 as pb;
@@ -153,11 +153,18 @@ fn journal(args: &ServeArgs) -> Result<(Arc<dyn Journal>, Snapshots), ServeError
             Ok((Arc::new(journal), snapshots(beside.into())?))
         }
         JournalUrl::Redis(url) => {
-            let options = args.journal.redis(url);
+            let options = RedisOptions { on_link: linked, ..args.journal.redis(url) };
             let snapshots = snapshots(format!("withheld-data/{}.snapshot", options.namespace).into())?;
             let journal = Arc::new(RedisJournal::open(options)?);
             Ok((Arc::clone(&journal) as _, snapshots.shared(journal)))
         }
+    }
+}
+
+fn linked(change: LinkChange) {
+    metrics::journal_connected(change != LinkChange::Down);
+    if change == LinkChange::UpAgain {
+        metrics::journal_reconnected();
     }
 }
 

@@ -18,11 +18,10 @@ use tracing::{error, info, warn};
 use super::connection::{CallError, Connector, call, call_all};
 use super::durability::{self, Standing};
 use super::locate::{LocateError, Located, Locator};
-use super::options::{Durability, Node, RedisOptions, Topology};
+use super::options::{Durability, LinkChange, Node, RedisOptions, Topology};
 use super::scripts::{Ends, Scripts};
 use crate::clock::jittered;
 use crate::journal::Position;
-use crate::metrics;
 use crate::telemetry::causes;
 
 /// How often the server is asked whether it still is what it was.
@@ -202,14 +201,12 @@ impl Supervisor {
         let mut backoff = BACKOFF.0;
         let mut told = String::new();
         let mut linked_before = false;
-        metrics::journal_connected(false);
+        (self.options.on_link)(LinkChange::Down);
         loop {
             match self.connect().await {
                 Ok(session) => {
-                    metrics::journal_connected(true);
-                    if std::mem::replace(&mut linked_before, true) {
-                        metrics::journal_reconnected();
-                    }
+                    let again = std::mem::replace(&mut linked_before, true);
+                    (self.options.on_link)(if again { LinkChange::UpAgain } else { LinkChange::Up });
                     (backoff, told) = (BACKOFF.0, String::new());
                     info!(primary = %shown(&session.node), "linked to Redis");
                     let session = Arc::new(session);
@@ -217,7 +214,7 @@ impl Supervisor {
                     self.watch(&session, &unsettled).await;
                     session.over.cancel();
                     self.link.0.send_replace(State::Lost);
-                    metrics::journal_connected(false);
+                    (self.options.on_link)(LinkChange::Down);
                     // Nearly at once: most links that break can be had again.
                 }
                 Err(error) => {

@@ -42,7 +42,9 @@ use locate::Locator;
 use recent::{Lost, Recent};
 use scripts::{Appended, Found, Scripts};
 
-pub use options::{BadRedisUrl, Credentials, Durability, Node, RedisOptions, RedisUrl, SetUpError, TlsFiles, Topology};
+pub use options::{
+    BadRedisUrl, Credentials, Durability, LinkChange, Node, RedisOptions, RedisUrl, SetUpError, TlsFiles, Topology,
+};
 
 /// A read stops after an entry that takes it past this many bytes: the server builds the answer while all others wait.
 const READ_BYTES: usize = 4 << 20;

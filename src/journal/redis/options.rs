@@ -187,6 +187,17 @@ pub struct TlsFiles {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
+/// How the link to Redis has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkChange {
+    /// There is one, for the first time.
+    Up,
+    /// There is one again.
+    UpAgain,
+    /// There is none.
+    Down,
+}
+
 /// A journal on Redis and how to use it.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
@@ -204,6 +215,8 @@ pub struct RedisOptions {
     pub sentinel_credentials: Credentials,
     /// Certificates.
     pub tls: TlsFiles,
+    /// Told how the link to Redis changes.
+    pub on_link: fn(LinkChange),
     /// Bytes of the last entries that are kept to append them again, should the journal lose them.
     pub recent_bytes: usize,
 }
@@ -220,6 +233,7 @@ impl RedisOptions {
             timeout: Duration::from_millis(500),
             sentinel_credentials: Credentials::default(),
             tls: TlsFiles::default(),
+            on_link: |_| {},
             recent_bytes: 64 << 20,
         }
     }
