@@ -45,18 +45,13 @@ pub(super) fn start(
     context: Context,
     after: Revision,
 ) -> ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>> {
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let (sender, receiver) = mpsc::channel(WAITING + 1);
     tokio::spawn(async move {
-        let gone = sender.clone();
-        let stop = context.stop.clone();
-        let ended = tokio::select! {
-            () = gone.closed() => return,
-            ended = tell(context, after, &sender) => ended,
-        };
-        // Nobody reads if this fails: either the queue is still full after the reader was given its time, or it is gone.
-        let last = tokio::time::timeout(if stop.is_cancelled() { HEARTBEAT } else { PATIENCE }, sender.reserve_owned());
-        if let Ok(Ok(slot)) = last.await {
-            slot.send(Err(ended.into()));
+        // One place is kept free for the end: however long the reader does not read, it finds out why no more comes.
+        let Ok(last) = sender.clone().reserve_owned().await else { return };
+        tokio::select! {
+            () = sender.closed() => {}
+            ended = tell(context, after, &sender) => drop(last.send(Err(ended.into()))),
         }
     });
     ReceiverStream::new(receiver)

@@ -172,6 +172,8 @@ async fn a_reader_that_does_not_read_is_cut_off_with_where_to_resume_and_others_
     })
     .await
     .expect("the slow reader is kept for ever");
+    // However much later it reads: longer than it was waited for before.
+    tokio::time::sleep(Duration::from_secs(12)).await;
     let mut resume_after = 0;
     let ended = loop {
         match tokio::time::timeout(LIMIT, slow.message()).await.unwrap() {
