@@ -35,7 +35,7 @@ const RACES: usize = 16;
 /// How soon a group without a certain outcome is sent again.
 const RETRY: Duration = Duration::from_millis(50);
 /// How long a command that is written waits for its own entry to be followed.
-const FOLLOW_LIMIT: Duration = Duration::from_secs(10);
+const FOLLOW_LIMIT: Duration = Duration::from_secs(30);
 
 /// A command that was carried out, or had been before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,10 +252,12 @@ impl Worker {
         // It is written, and this replica will have it: those who wrote are told then, others need not wait for it.
         let replica = self.replica.clone();
         tokio::spawn(async move {
-            if tokio::time::timeout(FOLLOW_LIMIT, replica.reached(revision)).await.is_err() {
-                warn!(%revision, "acknowledging what this replica has not followed yet");
+            if tokio::time::timeout(FOLLOW_LIMIT, replica.reached(revision)).await.is_ok() {
+                return answer(group, answers);
             }
-            answer(group, answers);
+            // What the command came to cannot be shown here yet. Sent again, here or elsewhere, it is told.
+            warn!(%revision, "written, and not followed here for long: its outcome is told to whoever asks again");
+            refuse(group, |by| DeskError::OutcomeUnknown(by.request_id.clone()));
         });
     }
 }
