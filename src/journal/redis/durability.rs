@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::cmd;
+use redis::{Value, cmd};
 
 use super::connection::{CallError, call};
-use super::locate::info_field;
+use super::locate::{fields, info_field};
 
 /// What a server says of itself as a primary.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,5 +75,25 @@ pub(super) async fn shortcomings(
         }
         Some(_) | None => {}
     }
+    if !default_user_may_replay(connection, limit).await? {
+        found.push(
+            "the ACL user `default` lacks rights, with which the server reads its append-only file at a restart, leaving \
+             out what they do not allow: set `user default off ~* &* +@all`"
+                .to_owned(),
+        );
+    }
     Ok(found)
+}
+
+/// A server reads its append-only file as the user `default`, and checks that user's rights for what a script or a
+/// transaction wrote in several commands: without them it leaves those entries out, and starts without an error. True if
+/// it cannot be asked.
+async fn default_user_may_replay(connection: &MultiplexedConnection, limit: Duration) -> Result<bool, CallError> {
+    let rights = match call::<Value>(connection, cmd("ACL").arg("GETUSER").arg("default"), limit).await {
+        Ok(rights) => fields(&rights),
+        Err(CallError::Refused(_)) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let has = |field: &str, all: &str| rights.get(field).is_none_or(|rights| rights.split(' ').any(|one| one == all));
+    Ok(has("commands", "+@all") && has("keys", "~*"))
 }

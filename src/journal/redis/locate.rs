@@ -69,7 +69,8 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-fn fields(value: &Value) -> BTreeMap<String, String> {
+/// The pairs of an answer that is a list of names and values; what is no text is left out.
+pub(super) fn fields(value: &Value) -> BTreeMap<String, String> {
     match value {
         Value::Array(list) => {
             list.chunks_exact(2).filter_map(|pair| Some((text(pair.first()?)?, text(pair.last()?)?))).collect()

@@ -129,6 +129,30 @@ async fn a_server_that_would_lose_what_is_acknowledged_gets_nothing_to_keep() {
     .await;
 }
 
+/// Such a server forgets acknowledged orders at a restart, without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_would_not_read_its_own_file_gets_nothing_to_keep() {
+    let (redis, dir) = (RedisServer::start().await, mk_dir());
+    redis.command(&["ACL", "SETUSER", "desk", "on", ">horse", "~*", "&*", "+@all"]).await;
+    let url = format!("redis://desk:horse@127.0.0.1:{}", redis.port());
+    let service = serving_on(&url, &dir, &[]).await;
+    apply(&service, "one", 1).await.unwrap();
+    redis.command(&["ACL", "SETUSER", "default", "resetkeys"]).await;
+    let orders = AtomicU64::new(2);
+    until("it is found out", async || {
+        let n = orders.fetch_add(1, Ordering::Relaxed);
+        let refused = apply(&service, &format!("order-{n}"), n).await;
+        refused.is_err_and(|refused| refused.message().contains("user default off ~* &* +@all"))
+    })
+    .await;
+    redis.command(&["ACL", "SETUSER", "default", "off", "~*"]).await;
+    until("it is put right", async || {
+        let n = orders.fetch_add(1, Ordering::Relaxed);
+        apply(&service, &format!("order-{n}"), n).await.is_ok()
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_full_refuses_and_keeps_what_it_has() {
     let (redis, dir) = (RedisServer::start().await, mk_dir());
