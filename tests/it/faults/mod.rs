@@ -8,6 +8,7 @@ mod desks;
 mod failover;
 mod fleet;
 mod history;
+mod server;
 mod traffic;
 
 use std::fs::File;
