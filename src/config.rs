@@ -75,6 +75,33 @@ impl FromStr for HttpListen {
     }
 }
 
+/// After how long a connection is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionAge {
+    /// Never.
+    Off,
+    /// After about this.
+    Most(Duration),
+}
+
+impl FromStr for ConnectionAge {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => interval(text).map(Self::Most).map_err(|why| format!("{why}, or `off`")),
+        }
+    }
+}
+
+/// A length of time that something is done after again and again.
+fn interval(text: &str) -> Result<Duration, String> {
+    match span(text)? {
+        short if short < Duration::from_secs(1) => Err("a second is the least".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
 /// A length of time, for example `1h 30m`, `90s` or `250ms`.
 ///
 /// # Errors
@@ -244,10 +271,31 @@ pub struct ServeArgs {
     #[arg(long, env = "WITHHELD_WRITE_LIMIT", default_value = "900ms", value_name = "DURATION", value_parser = span,
           allow_hyphen_values = true)]
     pub write_limit: Duration,
-    /// How long calls in flight may take to finish after SIGTERM
-    #[arg(long, env = "WITHHELD_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = span,
+    /// After SIGTERM health says NOT_SERVING, and for so long calls are taken all the same, while balancers notice
+    #[arg(long, env = "WITHHELD_DRAIN_PAUSE", default_value = "3s", value_name = "DURATION", value_parser = span,
+          allow_hyphen_values = true)]
+    pub drain_pause: Duration,
+    /// How long all of stopping may take after SIGTERM; calls that have not finished by then are cut off
+    #[arg(long, env = "WITHHELD_DRAIN", default_value = "20s", value_name = "DURATION", value_parser = span,
           allow_hyphen_values = true)]
     pub drain: Duration,
+    /// A connection is ended after about this, so that clients spread over the replicas anew; `off` for never
+    #[arg(
+        long,
+        env = "WITHHELD_MAX_CONNECTION_AGE",
+        default_value = "30m",
+        value_name = "DURATION",
+        allow_hyphen_values = true
+    )]
+    pub max_connection_age: ConnectionAge,
+    /// How often a connection is asked (HTTP/2 PING) whether its other end is still there
+    #[arg(long, env = "WITHHELD_KEEPALIVE", default_value = "30s", value_name = "DURATION", value_parser = interval,
+          allow_hyphen_values = true)]
+    pub keepalive: Duration,
+    /// The most connections of timeline services at once; who comes then is turned away
+    #[arg(long, env = "WITHHELD_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
     /// Threads that answer queries [default: one a core]
     #[arg(long, env = "WITHHELD_QUERY_THREADS", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -121,7 +121,10 @@ impl Desk {
         let request = by.request_id.clone();
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Waiting { command, by, answer }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => DeskError::Overloaded,
+            mpsc::error::TrySendError::Full(_) => {
+                metrics::command_shed();
+                DeskError::Overloaded
+            }
             mpsc::error::TrySendError::Closed(_) => DeskError::Closed,
         })?;
         answered.await.unwrap_or(Err(DeskError::OutcomeUnknown(request)))

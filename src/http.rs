@@ -17,8 +17,7 @@ use axum::routing::get;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::metrics;
-use crate::metrics::calls::Calls;
+use crate::metrics::{self, Tallies};
 use crate::readiness::Gate;
 use crate::replica::Replica;
 
@@ -32,8 +31,8 @@ pub struct Pages {
     pub replica: Replica,
     /// Whether to ask it.
     pub gate: Gate,
-    /// The calls that were counted.
-    pub calls: Calls,
+    /// What was counted.
+    pub tallies: Tallies,
 }
 
 /// The HTTP listener, if there is one.
@@ -112,9 +111,9 @@ async fn ready(State(pages): State<Pages>) -> (StatusCode, String) {
 }
 
 async fn measured(State(pages): State<Pages>) -> Response {
-    let Pages { replica, gate, calls } = pages;
+    let Pages { replica, gate, tallies } = pages;
     // Counting very many orders takes milliseconds, which nobody else should wait for.
-    let rendering = tokio::task::spawn_blocking(move || metrics::render(&replica, gate.readiness(), &calls));
+    let rendering = tokio::task::spawn_blocking(move || metrics::render(&replica, gate.readiness(), &tallies));
     match rendering.await {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -27,10 +27,12 @@ pub mod metrics;
 pub mod readiness;
 
 pub mod cli;
+pub mod net;
 pub mod server;
 
 pub mod clock;
 pub mod config;
+pub mod stop;
 pub mod telemetry;
 
 /// The protobuf messages, generated from `proto/`.

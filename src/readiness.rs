@@ -94,6 +94,15 @@ impl Gate {
         }
     }
 
+    /// Ends the streams of those who watch health: they have been told the last there is.
+    pub async fn dismiss(&self) {
+        for (reporter, names) in self.reporters.iter() {
+            for name in names.iter().chain(&[""]) {
+                reporter.clone().clear_service_status(name).await;
+            }
+        }
+    }
+
     /// What was set last.
     #[must_use]
     pub fn readiness(&self) -> Readiness {

@@ -2,6 +2,10 @@
 //!
 //! Queries have threads of their own, one single-threaded runtime each, all accepting on the same port; everything else
 //! runs on the ordinary runtime and cannot starve them. A part that ends before it is told to ends the process.
+//!
+//! Stopping goes in one order, all of it within `--drain`: health says NOT_SERVING; a pause, in which calls are taken all
+//! the same, until balancers have noticed; nobody accepts any more, connections are told to leave, streams end with where
+//! to resume, other calls finish; what has not finished is cut off; the replica writes its snapshot.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -9,17 +13,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
-use tracing::{error, info};
+use tower::Layer as _;
+use tracing::{error, info, warn};
 
-use crate::api::{Context, Orders, Protections, Visibility};
+use crate::api::{Context, Deadlines, Orders, Protections, Visibility};
 use crate::clock::Clock;
-use crate::config::{HttpListen, JournalUrl, ServeArgs};
+use crate::config::{ConnectionAge, HttpListen, JournalUrl, ServeArgs};
 use crate::desk;
 use crate::domain::locator::Links;
 use crate::domain::regime::Regimes;
@@ -30,11 +34,13 @@ use crate::journal::Journal;
 use crate::journal::memory::MemoryJournal;
 use crate::journal::redis::{LinkChange, RedisJournal, RedisOptions, SetUpError};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
-use crate::metrics::{self, calls::Calls, calls::Counting};
+use crate::metrics::{self, Doorkeeping, Tallies, calls::Calls, verdicts::Verdicts};
+use crate::net::{self, Door, Drain, Pace, Places};
 use crate::pb::v1 as pb;
 use crate::readiness::{Gate, Readiness};
 use crate::record::snapshot::SnapshotFile;
 use crate::replica::{self, Replica, ReplicaError, Snapshots};
+use crate::stop::{Stop, Urgency};
 use crate::telemetry::causes;
 
 /// What timeline services may call.
@@ -53,6 +59,14 @@ const DESCRIPTORS: [&[u8]; 4] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
+/// Operators and their programs are few.
+const MAX_ADMIN_CONNECTIONS: usize = 1_000;
+/// Descriptors that are for other things than connections of timeline services.
+const OTHER_DESCRIPTORS: u64 = 128 + MAX_ADMIN_CONNECTIONS as u64;
+/// How long what is left may take once everything has been cut off.
+const AFTER_THE_CUT: Duration = Duration::from_secs(2);
+/// How long the replica may take to write its last snapshot.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(5);
 /// An item is small, ten thousand of them are not.
 const MAX_ADMIN_MESSAGE: usize = 64 << 20;
 
@@ -169,16 +183,16 @@ fn linked(change: LinkChange) {
 }
 
 fn listen(address: SocketAddr, shared: bool) -> Result<std::net::TcpListener, ServeError> {
-    let bind = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(shared)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(1_024)?;
-        Ok(std::net::TcpListener::from(socket))
-    };
-    bind().map_err(|source| ServeError::Listen { address, source })
+    net::bind(address, shared).map_err(|source| ServeError::Listen { address, source })
+}
+
+/// As many places for timeline services as were asked for, if there are descriptors for them.
+fn places(asked: u32) -> Places {
+    let possible = net::descriptors().saturating_sub(OTHER_DESCRIPTORS).max(16);
+    if u64::from(asked) > possible {
+        warn!(asked, possible, "this process may not have so many open files: fewer connections are accepted");
+    }
+    Places::new(usize::try_from(possible.min(asked.into())).unwrap_or(usize::MAX))
 }
 
 /// Reflection that lists the services of one listener; the files it serves describe those of both.
@@ -192,22 +206,22 @@ fn reflection(services: &[&str]) -> Result<Routes, ServeError> {
     Ok(Routes::new(files().build_v1().map_err(broken)?).add_service(files().build_v1alpha().map_err(broken)?))
 }
 
-/// A service that is up, for as long as its token is not cancelled.
+/// What the listeners have in common.
 struct Running {
     context: Context,
     keep_uploads: Duration,
     gate: Gate,
-    calls: Calls,
+    tallies: Tallies,
     tasks: TaskTracker,
-    /// Cancelled when calls in flight are waited for no longer.
-    cut: CancellationToken,
+    drain: Drain,
+    fault: mpsc::Sender<ServeError>,
 }
 
 impl Running {
+    /// The services for queries, for one thread.
     fn query_routes(&self, health: Routes) -> Routes {
-        let visibility =
-            pb::visibility_service_server::VisibilityServiceServer::new(Visibility::new(self.context.clone()));
-        health.add_service(visibility)
+        let visibility = Visibility::new(self.context.clone(), self.tallies.verdicts.tally());
+        health.add_service(pb::visibility_service_server::VisibilityServiceServer::new(visibility))
     }
 
     fn admin_routes(&self, health: Routes) -> Routes {
@@ -219,65 +233,65 @@ impl Running {
             pb::protection_service_server::ProtectionServiceServer::new(Protections::new(self.context.clone()));
         health.add_service(orders).add_service(protections)
     }
-}
 
-async fn serve_listener(
-    listener: std::net::TcpListener,
-    routes: Routes,
-    counting: Counting,
-    stop: CancellationToken,
-    cut: CancellationToken,
-) -> Result<(), ServeError> {
-    let system = |source| ServeError::System { what: "a listener", source };
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(system)?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .layer(counting)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    tokio::select! {
-        ended = serving => match ended {
-            Ok(()) if stop.is_cancelled() => Ok(()),
-            Ok(()) | Err(_) => Err(ServeError::Ended("a listener")),
-        },
-        // An idle connection would hold a shutdown for ever.
-        () = cut.cancelled() => Ok(()),
+    /// Serves one socket until its end; to be run where its calls are to run.
+    fn serve(&self, door: Door, listener: std::net::TcpListener, routes: Routes) -> impl Future<Output = ()> + use<> {
+        let service = self.tallies.calls.layer().layer(Deadlines.layer(routes));
+        let (fault, ended) = (self.fault.clone(), self.tasks.token());
+        async move {
+            if let Err(source) = door.serve(listener, service).await {
+                let _ = fault.try_send(ServeError::System { what: "a listener", source });
+            }
+            drop(ended);
+        }
+    }
+
+    /// Serves one socket on a thread of its own.
+    fn spawn_query_thread(
+        &self,
+        door: Door,
+        listener: std::net::TcpListener,
+        routes: Routes,
+    ) -> Result<(), ServeError> {
+        let serving = self.serve(door, listener, routes);
+        let fault = self.fault.clone();
+        let work = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(serving),
+            Err(source) => drop(fault.try_send(ServeError::System { what: "a runtime", source })),
+        };
+        let spawned = std::thread::Builder::new().name("query".to_owned()).spawn(work);
+        spawned.map(|_| ()).map_err(|source| ServeError::System { what: "a thread", source })
+    }
+
+    /// Ends all connections, within this time, and then those that have not ended. What is urgent is not waited for.
+    async fn drain(&self, stop: &Stop, pause: Duration, all: Duration) {
+        let end = Instant::now() + all;
+        self.gate.set(Readiness::Stopping).await;
+        tokio::select! { () = tokio::time::sleep(pause.min(all)) => {}, () = stop.reaches(Urgency::Prompt) => {} }
+        self.drain.leave();
+        self.gate.dismiss().await;
+        self.tasks.close();
+        let cut = tokio::select! {
+            () = self.tasks.wait() => false,
+            () = tokio::time::sleep_until(end) => true,
+            () = stop.reaches(Urgency::Immediate) => true,
+        };
+        if cut {
+            info!("calls in flight are cut off");
+            self.drain.cut();
+            let _ = tokio::time::timeout(AFTER_THE_CUT, self.tasks.wait()).await;
+        }
     }
 }
 
-fn spawn_query_thread(
-    listener: std::net::TcpListener,
-    routes: Routes,
-    running: &Running,
-    fault: tokio::sync::mpsc::Sender<ServeError>,
-) -> Result<(), ServeError> {
-    let (stop, cut) = (running.context.stop.clone(), running.cut.clone());
-    let counting = running.calls.layer();
-    let ended = running.tasks.token();
-    let work = move || {
-        let _ended = ended;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let result = match runtime {
-            Ok(runtime) => runtime.block_on(serve_listener(listener, routes, counting, stop, cut)),
-            Err(source) => Err(ServeError::System { what: "a runtime", source }),
-        };
-        if let Err(error) = result {
-            let _ = fault.try_send(error);
-        }
-    };
-    let spawned = std::thread::Builder::new().name("query".to_owned()).spawn(work);
-    spawned.map(|_| ()).map_err(|source| ServeError::System { what: "a thread", source })
-}
-
-/// Runs the service until `stop` is cancelled, then drains it. `ready` is told the two addresses once they listen.
+/// Runs the service until it is told to stop, then drains it. `ready` is told the two addresses once they listen.
 ///
 /// # Errors
 /// If it cannot start, or a part of it ends by itself.
 pub async fn run(
     args: ServeArgs,
     clock: Clock,
-    stop: CancellationToken,
+    stop: Stop,
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<(), ServeError> {
     let rules = Arc::new(rules(&args)?);
@@ -293,22 +307,32 @@ pub async fn run(
         rules,
         unknown_viewer: args.unknown_viewer.into(),
         max_batch: args.max_batch as usize,
-        stop: stop.clone(),
     };
     let [(query_health, query_health_service), (admin_health, admin_health_service)] =
         [tonic_health::server::health_reporter(), tonic_health::server::health_reporter()];
+    let (fault, mut faults) = mpsc::channel(8);
+    let services = [QUERY_SERVICES, ADMIN_SERVICES, COMMON_SERVICES].concat();
+    let calls = Calls::new(&DESCRIPTORS, &services, clock).map_err(|_| ServeError::Ended("counting calls"))?;
     let running = Running {
         context,
         keep_uploads: args.keep_uploads,
         // Ready-means-loaded: before anything listens, nothing reports SERVING.
         gate: Gate::closed([(query_health, QUERY_SERVICES), (admin_health, ADMIN_SERVICES)]).await,
-        calls: Calls::new(&DESCRIPTORS, &[QUERY_SERVICES, ADMIN_SERVICES, COMMON_SERVICES].concat(), clock)
-            .map_err(|_| ServeError::Ended("counting calls"))?,
+        tallies: Tallies { calls, verdicts: Verdicts::default() },
         tasks: TaskTracker::new(),
-        cut: CancellationToken::new(),
+        drain: Drain::default(),
+        fault: fault.clone(),
     };
+    let age = match args.max_connection_age {
+        ConnectionAge::Off => None,
+        ConnectionAge::Most(age) => Some(age),
+    };
+    let pace = Pace { age, keepalive: args.keepalive };
+    let [query_counts, admin_counts] = Doorkeeping::of_listeners();
+    let door = |places, counts| Door { places, pace, drain: running.drain.clone(), counts };
+    let query_door = door(places(args.max_connections), query_counts);
+    let admin_door = door(Places::new(MAX_ADMIN_CONNECTIONS), admin_counts);
 
-    let (fault, mut faults) = tokio::sync::mpsc::channel(8);
     let admin = listen(args.admin_listen, false)?;
     // A shared port is shared with other processes, too: one on another journal would answer some of the queries. Bound
     // alone, it tells whether anybody has it.
@@ -329,17 +353,11 @@ pub async fn run(
     }
     for listener in listeners {
         let routes = running.query_routes(reflection(QUERY_SERVICES)?.add_service(query_health_service.clone()));
-        spawn_query_thread(listener, routes, &running, fault.clone())?;
+        running.spawn_query_thread(query_door.clone(), listener, routes)?;
     }
     let routes = running.admin_routes(reflection(ADMIN_SERVICES)?.add_service(admin_health_service));
-    let (admin_stop, cut, admin_fault) = (stop.clone(), running.cut.clone(), fault.clone());
-    let counting = running.calls.layer();
-    running.tasks.spawn(async move {
-        if let Err(error) = serve_listener(admin, routes, counting, admin_stop, cut).await {
-            let _ = admin_fault.try_send(error);
-        }
-    });
-    let pages = Pages { replica: replica.clone(), gate: running.gate.clone(), calls: running.calls.clone() };
+    tokio::spawn(running.serve(admin_door, admin, routes));
+    let pages = Pages { replica: replica.clone(), gate: running.gate.clone(), tallies: running.tallies.clone() };
     let http = Http::start(http, pages, move |ended| {
         let system = |source| ServeError::System { what: "a listener", source };
         let _ = fault.try_send(ended.map_or_else(system, |()| ServeError::Ended("the HTTP listener")));
@@ -353,7 +371,7 @@ pub async fn run(
     ready(query_address, admin_address);
 
     let fault = tokio::select! {
-        () = stop.cancelled() => None,
+        () = stop.reaches(Urgency::Announced) => None,
         ended = &mut following => Some(match ended {
             Ok(Err(error)) => error.into(),
             Ok(Ok(())) | Err(_) => ServeError::Ended("the replica"),
@@ -361,39 +379,20 @@ pub async fn run(
         error = faults.recv() => error,
         () = running.gate.keep(&replica, args.max_staleness) => None,
     };
-
-    running.gate.set(Readiness::Stopping).await;
-    stop.cancel();
-    running.tasks.close();
-    if tokio::time::timeout(args.drain, running.tasks.wait()).await.is_err() {
-        info!("calls in flight cut off at the drain deadline");
-        running.cut.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(1), running.tasks.wait()).await;
+    if let Some(error) = &fault {
+        error!(error = causes(error), "stopping by a fault");
+        stop.say(Urgency::Prompt);
     }
+    running.drain(&stop, args.drain_pause, args.drain).await;
     if let Some(error) = fault {
-        error!(error = causes(&error), "stopping by a fault");
         return Err(error);
     }
     fold_stop.cancel();
-    following.await.map_err(|_| ServeError::Ended("the replica"))??;
+    match tokio::time::timeout(LAST_SNAPSHOT, following).await {
+        Ok(ended) => ended.map_err(|_| ServeError::Ended("the replica"))??,
+        Err(_) => warn!("the last snapshot takes too long and is left: the next start folds more of the journal"),
+    }
     http.stop().await;
     info!("stopped");
-    Ok(())
-}
-
-/// Cancels `stop` on SIGTERM or Ctrl-C.
-///
-/// # Errors
-/// If signals cannot be had.
-pub fn stop_on_signals(stop: CancellationToken) -> Result<(), ServeError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let system = |source| ServeError::System { what: "signals", source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
-    tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        info!("told to stop");
-        stop.cancel();
-    });
     Ok(())
 }

@@ -67,6 +67,12 @@ impl SubjectMap {
         self.base.len().saturating_add_signed(overlaid)
     }
 
+    /// The memory that it takes, in bytes; clones share it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.base.allocation_size() + self.overlay.allocation_size()
+    }
+
     /// Whether none has.
     #[must_use]
     pub fn is_empty(&self) -> bool {

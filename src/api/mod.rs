@@ -3,6 +3,7 @@
 //! A handler is parse → look up or submit → render. Past `parse` there is no bare number or text; every error becomes a
 //! status in `status`, and nowhere else.
 
+mod deadline;
 mod explain;
 mod orders;
 mod page;
@@ -16,15 +17,15 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::desk::Desk;
 use crate::domain::country::UnknownViewerPolicy;
 use crate::domain::rules::Rules;
 use crate::replica::{Published, Replica};
+use deadline::deadline;
 use parse::Consistency;
 use status::ServiceError;
 
+pub use deadline::Deadlines;
 pub use orders::Orders;
 pub use protection::Protections;
 pub use visibility::Visibility;
@@ -45,8 +46,6 @@ pub struct Context {
     pub unknown_viewer: UnknownViewerPolicy,
     /// The most accounts and posts in one query.
     pub max_batch: usize,
-    /// Cancelled when the service shuts down.
-    pub stop: CancellationToken,
 }
 
 impl Context {
@@ -85,24 +84,8 @@ impl Context {
         request: &tonic::Request<T>,
         consistency: Option<crate::pb::v1::Consistency>,
     ) -> Result<Arc<Published>, ServiceError> {
-        self.await_consistency(Consistency::try_from(consistency)?, deadline(request.metadata())).await?;
+        self.await_consistency(Consistency::try_from(consistency)?, deadline(request.metadata().as_ref())).await?;
         Ok(self.replica.current())
-    }
-}
-
-/// The caller's deadline, from `grpc-timeout`.
-fn deadline(metadata: &tonic::metadata::MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number.saturating_mul(3600))),
-        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
     }
 }
 

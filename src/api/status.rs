@@ -47,7 +47,9 @@ pub(super) enum ServiceError {
     TooStale { age: Duration, limit: Duration },
     Loading,
     WatcherTooSlow { resume_after: Revision },
-    ShuttingDown { resume_after: Revision },
+    StreamEnding { resume_after: Revision },
+    DeadlinePassed,
+    CutOff,
     Internal(String),
 }
 
@@ -199,11 +201,19 @@ impl From<ServiceError> for Status {
                 answer(Code::ResourceExhausted, Reason::WatcherTooSlow, message)
                     .with("resume_after_revision", resume_after)
             }
-            ServiceError::ShuttingDown { resume_after } => {
-                let message = format!("the service is shutting down: watch elsewhere after revision {resume_after}");
+            ServiceError::StreamEnding { resume_after } => {
+                let message = format!("this connection is being ended: watch again after revision {resume_after}");
                 answer(Code::Unavailable, Reason::ShuttingDown, message)
                     .with("resume_after_revision", resume_after)
                     .retry(soon)
+            }
+            ServiceError::DeadlinePassed => {
+                let message = "the call's own deadline has passed; a command may have been written: send it again under its request_id";
+                answer(Code::DeadlineExceeded, Reason::DeadlinePassed, message)
+            }
+            ServiceError::CutOff => {
+                let message = "the service has stopped before this was answered; a command may have been written: send it again under its request_id";
+                answer(Code::Unavailable, Reason::ShuttingDown, message).retry(soon)
             }
             ServiceError::Internal(cause) => {
                 tracing::error!(cause, "a call failed by a fault of this program");

@@ -5,32 +5,38 @@
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::deadline::deadline;
 use super::parse::Consistency;
 use super::status::{BadFields, ServiceError};
-use super::{Context, deadline, render, watch};
+use super::{Context, render, watch};
 use crate::domain::country::Viewer;
 use crate::domain::ids::{AccountId, PostId, Revision, Subject};
+use crate::metrics::verdicts::Tally;
+use crate::net::Connection;
 use crate::pb::v1 as pb;
 use crate::pb::v1::visibility_service_server::VisibilityService;
 use crate::replica::Published;
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Visibility(Context);
+pub struct Visibility {
+    context: Context,
+    tally: Tally,
+}
 
 impl Visibility {
-    /// The service over a context.
+    /// The service over a context, for one thread, which counts its verdicts.
     #[must_use]
-    pub const fn new(context: Context) -> Self {
-        Self(context)
+    pub const fn new(context: Context, tally: Tally) -> Self {
+        Self { context, tally }
     }
 
     fn freshness(&self, published: &Published) -> Option<pb::Freshness> {
-        Some(render::freshness(published.index.revision(), self.0.replica.freshness()))
+        Some(render::freshness(published.index.revision(), self.context.replica.freshness()))
     }
 
     fn limit(&self, accounts: &[u64], posts: &[u64]) -> Result<(), ServiceError> {
-        let (limit, actual) = (self.0.max_batch, accounts.len() + posts.len());
+        let (limit, actual) = (self.context.max_batch, accounts.len() + posts.len());
         let field = "accounts and posts";
         if actual > limit { Err(ServiceError::BatchTooLarge { field, limit, actual }) } else { Ok(()) }
     }
@@ -63,7 +69,7 @@ impl VisibilityService for Visibility {
     type WatchWithholdingsStream = ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>>;
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<pb::CheckResponse>, Status> {
-        let deadline = deadline(request.metadata());
+        let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
         let mut bad = BadFields::default();
         let account = bad.take("account_id", AccountId::try_from(request.account_id));
@@ -71,14 +77,15 @@ impl VisibilityService for Visibility {
         let viewer = viewer(&mut bad, &request.viewer_country);
         let (Some(account), Some(viewer)) = (account, viewer) else { return Err(ServiceError::from(bad).into()) };
         bad.none()?;
-        self.0.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
+        self.context.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
 
-        let published = self.0.replica.load();
+        let published = self.context.replica.load();
         let subjects = [Some(Subject::Account(account)), post.flatten().map(Subject::Post)];
         let withholding = subjects.into_iter().flatten().find_map(|subject| {
-            let notice = published.index.check(subject, viewer, self.0.unknown_viewer)?;
+            let notice = published.index.check(subject, viewer, self.context.unknown_viewer)?;
             Some(render::withholding(notice, subject))
         });
+        self.tally.count(viewer, 1, usize::from(withholding.is_some()));
         Ok(Response::new(pb::CheckResponse {
             withheld: withholding.is_some(),
             withholding,
@@ -91,7 +98,7 @@ impl VisibilityService for Visibility {
         &self,
         request: Request<pb::BatchCheckRequest>,
     ) -> Result<Response<pb::BatchCheckResponse>, Status> {
-        let deadline = deadline(request.metadata());
+        let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
         self.limit(&request.account_ids, &request.post_ids)?;
         let mut bad = BadFields::default();
@@ -100,18 +107,19 @@ impl VisibilityService for Visibility {
             return Err(ServiceError::from(bad).into());
         };
         bad.none()?;
-        self.0.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
+        self.context.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
 
         // One-revision-per-answer: everything below reads this one snapshot.
-        let published = self.0.replica.load();
+        let published = self.context.replica.load();
         let mut answer = pb::BatchCheckResponse {
             freshness: self.freshness(&published),
             viewer_country_unknown: viewer == Viewer::Unknown,
-            max_batch_size: u32::try_from(self.0.max_batch).unwrap_or(u32::MAX),
+            max_batch_size: u32::try_from(self.context.max_batch).unwrap_or(u32::MAX),
             ..Default::default()
         };
+        let asked = subjects.len();
         for (at, subject) in subjects.into_iter().enumerate() {
-            let Some(notice) = published.index.check(subject, viewer, self.0.unknown_viewer) else { continue };
+            let Some(notice) = published.index.check(subject, viewer, self.context.unknown_viewer) else { continue };
             let told = render::withholding(notice, subject);
             let known = answer.withholdings.iter().position(|w| *w == told);
             let withholding = known.unwrap_or_else(|| {
@@ -125,6 +133,7 @@ impl VisibilityService for Visibility {
             let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             list.push(pb::WithheldEntry { index: number(index), withholding: number(withholding) });
         }
+        self.tally.count(viewer, asked, answer.accounts.len() + answer.posts.len());
         Ok(Response::new(answer))
     }
 
@@ -132,14 +141,14 @@ impl VisibilityService for Visibility {
         &self,
         request: Request<pb::ListWithheldCountriesRequest>,
     ) -> Result<Response<pb::ListWithheldCountriesResponse>, Status> {
-        let deadline = deadline(request.metadata());
+        let deadline = deadline(request.metadata().as_ref());
         let request = request.into_inner();
         self.limit(&request.account_ids, &request.post_ids)?;
         let mut bad = BadFields::default();
         let subjects = subjects(&mut bad, &request.account_ids, &request.post_ids);
         bad.none()?;
-        self.0.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
-        let published = self.0.replica.load();
+        self.context.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
+        let published = self.context.replica.load();
         let lists = subjects.into_iter().map(|s| render::countries(s, published.index.countries(s)));
         Ok(Response::new(pb::ListWithheldCountriesResponse {
             subjects: lists.collect(),
@@ -151,14 +160,15 @@ impl VisibilityService for Visibility {
         &self,
         request: Request<pb::WatchWithholdingsRequest>,
     ) -> Result<Response<Self::WatchWithholdingsStream>, Status> {
-        if !self.0.replica.is_ready() {
+        if !self.context.replica.is_ready() {
             return Err(ServiceError::Loading.into());
         }
+        let connection = request.extensions().get::<Connection>().cloned();
         let after = Revision::new(request.into_inner().after_revision);
-        let at = self.0.replica.load().index.revision();
+        let at = self.context.replica.load().index.revision();
         if after > at {
             return Err(ServiceError::RevisionNotReached { wanted: after, at }.into());
         }
-        Ok(Response::new(watch::start(self.0.clone(), after)))
+        Ok(Response::new(watch::start(self.context.clone(), connection, after)))
     }
 }

@@ -19,6 +19,8 @@ use crate::domain::ids::{Revision, Subject};
 use crate::domain::item::subject_of;
 use crate::domain::order::Order;
 use crate::domain::state::State;
+use crate::metrics;
+use crate::net::Connection;
 use crate::pb::v1 as pb;
 use crate::replica::Published;
 
@@ -43,6 +45,7 @@ struct Told {
 /// Starts telling a reader everything after a revision.
 pub(super) fn start(
     context: Context,
+    connection: Option<Connection>,
     after: Revision,
 ) -> ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>> {
     let (sender, receiver) = mpsc::channel(WAITING + 1);
@@ -51,13 +54,31 @@ pub(super) fn start(
         let Ok(last) = sender.clone().reserve_owned().await else { return };
         tokio::select! {
             () = sender.closed() => {}
-            ended = tell(context, after, &sender) => drop(last.send(Err(ended.into()))),
+            ended = tell(Watcher { context, connection, sender: &sender }, after) => drop(last.send(Err(ended.into()))),
         }
     });
     ReceiverStream::new(receiver)
 }
 
-async fn tell(context: Context, after: Revision, sender: &Sender) -> ServiceError {
+/// Who is told, and when no more.
+struct Watcher<'a> {
+    context: Context,
+    connection: Option<Connection>,
+    sender: &'a Sender,
+}
+
+impl Watcher<'_> {
+    /// Once its connection is to end.
+    async fn ending(&self) {
+        match &self.connection {
+            Some(connection) => connection.ending().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn tell(watcher: Watcher<'_>, after: Revision) -> ServiceError {
+    let context = &watcher.context;
     let mut publications = context.replica.publications();
     // A boundary may have been passed without a new revision since the reader was told: go back to the revision's time.
     let mut told = Told { revision: after, at: time_of(&context.replica.load().state, after) };
@@ -71,12 +92,12 @@ async fn tell(context: Context, after: Revision, sender: &Sender) -> ServiceErro
             Ok(changed) => changed,
             Err(error) => return error,
         };
-        if let Err(error) = send(&context, sender, &published, &changed, told.revision).await {
+        if let Err(error) = send(&watcher, &published, &changed, told.revision).await {
             return error;
         }
         told = Told { revision, at: now };
         tokio::select! {
-            () = context.stop.cancelled() => return ServiceError::ShuttingDown { resume_after: told.revision },
+            () = watcher.ending() => return ServiceError::StreamEnding { resume_after: told.revision },
             _ = tokio::time::timeout(HEARTBEAT, publications.changed()) => {}
         }
     }
@@ -84,8 +105,7 @@ async fn tell(context: Context, after: Revision, sender: &Sender) -> ServiceErro
 
 /// Sends the lists of changed subjects, the last message advancing the revision to resume after; none is a heartbeat.
 async fn send(
-    context: &Context,
-    sender: &Sender,
+    watcher: &Watcher<'_>,
     published: &Published,
     changed: &[Subject],
     before: Revision,
@@ -98,15 +118,16 @@ async fn send(
         let message = pb::WatchWithholdingsResponse {
             changes: chunk.iter().map(|s| render::countries(*s, published.index.countries(*s))).collect(),
             resume_after_revision: if last { revision } else { before }.get(),
-            freshness: Some(render::freshness(revision, context.replica.freshness())),
+            freshness: Some(render::freshness(revision, watcher.context.replica.freshness())),
         };
         let slot = tokio::select! {
-            () = context.stop.cancelled() => return Err(ServiceError::ShuttingDown { resume_after: before }),
-            slot = tokio::time::timeout(PATIENCE, sender.reserve()) => slot,
+            () = watcher.ending() => return Err(ServiceError::StreamEnding { resume_after: before }),
+            slot = tokio::time::timeout(PATIENCE, watcher.sender.reserve()) => slot,
         };
         match slot {
             Ok(Ok(slot)) => slot.send(Ok(message)),
             Ok(Err(_)) | Err(_) => {
+                metrics::watcher_shed();
                 tracing::info!(resume_after = %before, "watcher too slow, cut off");
                 return Err(ServiceError::WatcherTooSlow { resume_after: before });
             }

@@ -24,6 +24,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::clock::Clock;
 use crate::config::{ServeArgs, span};
 use crate::server;
+use crate::stop::Stop;
 use client::Client;
 use error::CliError;
 use output::Output;
@@ -150,7 +151,7 @@ async fn dispatch(global: Global, command: Command) -> Result<(), CliError> {
 }
 
 async fn serve(args: ServeArgs) -> Result<(), CliError> {
-    let stop = tokio_util::sync::CancellationToken::new();
-    server::stop_on_signals(stop.clone()).map_err(CliError::runtime)?;
+    let stop = Stop::default();
+    stop.on_signals().map_err(CliError::runtime)?;
     server::run(args, Clock::system(), stop, |_, _| {}).await.map_err(CliError::runtime)
 }

@@ -169,6 +169,35 @@ pub enum Viewer {
     Unknown,
 }
 
+impl Viewer {
+    /// How many kinds of viewers there are.
+    pub const KINDS: usize = 256;
+
+    /// Which of them: 0 if nobody knows.
+    #[must_use]
+    pub const fn kind(self) -> usize {
+        match self {
+            Self::Unknown => 0,
+            Self::In(CountryCode(number)) => number as usize + 1,
+        }
+    }
+
+    /// All of them, the unknown one first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Unknown).chain(CountryCode::all().map(Self::In))
+    }
+}
+
+impl fmt::Display for Viewer {
+    /// The country's code, or `XX`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::In(country) => country.as_str(),
+            Self::Unknown => "XX",
+        })
+    }
+}
+
 impl FromStr for Viewer {
     type Err = ParseCountryError;
 

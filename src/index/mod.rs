@@ -121,6 +121,13 @@ impl Snapshot {
         self.accounts.len() + self.posts.len()
     }
 
+    /// The memory that it takes, in bytes, without what it shares with all others of this process.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let verdicts = self.verdicts.iter().map(|verdict| size_of_val(&*verdict.grounds) + size_of::<Verdict>());
+        self.accounts.bytes() + self.posts.bytes() + verdicts.sum::<usize>()
+    }
+
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {

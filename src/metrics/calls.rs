@@ -19,6 +19,7 @@ use prost::Message as _;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::head;
 use crate::clock::Clock;
 
 /// The names of gRPC's codes 0 to 16 in `grpc_code`.
@@ -187,10 +188,6 @@ impl Calls {
             let _ = writeln!(text, "{name}_sum{{{labels}}} {seconds}\n{name}_count{{{labels}}} {below}");
         }
     }
-}
-
-fn head(text: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
 /// The layer of one thread or listener.

@@ -1,10 +1,13 @@
 //! What is measured, and how it is told to Prometheus.
 //!
-//! Nothing here is on the path of a query but the counting of calls in [`calls`], which has atomics of its own. What the
-//! state says is read from what is published when somebody scrapes. **Sealed**: a label is one of a few words that this
-//! program knows beforehand, never an id and never anything of an order.
+//! Nothing here is on the path of a query but the counting in [`calls`] and [`verdicts`], which have atomics of their own.
+//! What the state says is read from what is published when somebody scrapes. **Sealed**: a label is one of a few words that
+//! this program knows beforehand, never an id and never anything of an order.
 
 pub mod calls;
+pub mod verdicts;
+
+use std::fmt::Write as _;
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -60,6 +63,12 @@ metrics! {
         "How often following the journal failed and was taken up again.";
     CONNECTED = Gauge "withheld_journal_connected" "1 while there is a connection to the journal, else 0.";
     RECONNECTS = Counter "withheld_journal_reconnects_total" "Connections to the journal made after the first.";
+    INDEX_BYTES = Gauge "withheld_index_bytes" "Memory of the index that queries are answered from.";
+    CONNECTIONS = Gauge "withheld_connections" "Open gRPC connections, by listener.";
+    ACCEPT_ERRORS = Counter "withheld_accept_errors_total"
+        "How often a connection could not be accepted, for want of descriptors for example, by listener.";
+    SHEDS = Counter "withheld_sheds_total"
+        "What was refused or ended because there was too much of it: connections, commands, watchers.";
     BUILD_INFO = Gauge "withheld_build_info" "Always 1; the version is a label.";
 }
 
@@ -94,6 +103,10 @@ struct Metrics {
     follower_restarts: Counter,
     connected: Gauge,
     reconnects: Counter,
+    index_bytes: Gauge,
+    doors: [Doorkeeping; 2],
+    shed_commands: Counter,
+    shed_watchers: Counter,
 }
 
 /// Made when it is first used. Services of one process, as tests have them, count together.
@@ -131,6 +144,10 @@ impl Metrics {
             follower_restarts: metrics::counter!(FOLLOWER_RESTARTS.name),
             connected: metrics::gauge!(CONNECTED.name),
             reconnects: metrics::counter!(RECONNECTS.name),
+            index_bytes: metrics::gauge!(INDEX_BYTES.name),
+            doors: ["queries", "admin"].map(Doorkeeping::registered),
+            shed_commands: metrics::counter!(SHEDS.name, "what" => "command", "listener" => "admin"),
+            shed_watchers: metrics::counter!(SHEDS.name, "what" => "watcher", "listener" => "queries"),
         }
     }
 }
@@ -163,6 +180,71 @@ pub fn follower_restarted() {
     METRICS.follower_restarts.increment(1);
 }
 
+/// A command was refused because too many waited.
+pub fn command_shed() {
+    METRICS.shed_commands.increment(1);
+}
+
+/// A watcher was cut off because it did not read in time.
+pub fn watcher_shed() {
+    METRICS.shed_watchers.increment(1);
+}
+
+/// Counts the connections of one listener.
+#[derive(Clone)]
+pub struct Doorkeeping {
+    open: Gauge,
+    turned_away: Counter,
+    failed: Counter,
+}
+
+impl Doorkeeping {
+    fn registered(listener: &'static str) -> Self {
+        Self {
+            open: metrics::gauge!(CONNECTIONS.name, "listener" => listener),
+            turned_away: metrics::counter!(SHEDS.name, "what" => "connection", "listener" => listener),
+            failed: metrics::counter!(ACCEPT_ERRORS.name, "listener" => listener),
+        }
+    }
+
+    /// Of the listener for queries, and of the one for operators.
+    #[must_use]
+    pub fn of_listeners() -> [Self; 2] {
+        METRICS.doors.clone()
+    }
+
+    /// There was no place for a connection.
+    pub fn turned_away(&self) {
+        self.turned_away.increment(1);
+    }
+
+    /// Accepting failed.
+    pub fn failed(&self) {
+        self.failed.increment(1);
+    }
+
+    /// A connection is open until this is dropped.
+    #[must_use]
+    pub fn enter(&self) -> impl Drop + Send + use<> {
+        self.open.increment(1);
+        Inside(self.open.clone())
+    }
+}
+
+impl std::fmt::Debug for Doorkeeping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Doorkeeping")
+    }
+}
+
+struct Inside(Gauge);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
 /// Puts what was measured into its buckets; to be called every [`UPKEEP`].
 pub fn upkeep() {
     METRICS.handle.run_upkeep();
@@ -175,6 +257,7 @@ struct View {
     age: Duration,
     live: bool,
     subjects: [usize; 2],
+    index_bytes: usize,
     orders: [u64; 5],
 }
 
@@ -194,14 +277,29 @@ impl View {
             age: freshness.age,
             live: freshness.live,
             subjects: [state.holdings().accounts().len(), state.holdings().posts().len()],
+            index_bytes: published.index.bytes(),
             orders,
         }
     }
 }
 
+/// What is counted on the path of queries. A clone counts together with it.
+#[derive(Debug, Clone)]
+pub struct Tallies {
+    /// Calls, by how they ended.
+    pub calls: calls::Calls,
+    /// Verdicts, by country.
+    pub verdicts: verdicts::Verdicts,
+}
+
+/// What Prometheus reads before a metric's values.
+fn head(text: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
 /// All metrics as Prometheus reads them. Takes some milliseconds where there are very many orders.
 #[must_use]
-pub fn render(replica: &Replica, readiness: Readiness, calls: &calls::Calls) -> String {
+pub fn render(replica: &Replica, readiness: Readiness, tallies: &Tallies) -> String {
     let view = View::of(replica);
     let flag = |is: bool| if is { 1.0 } else { 0.0 };
     let all = &*METRICS;
@@ -213,9 +311,11 @@ pub fn render(replica: &Replica, readiness: Readiness, calls: &calls::Calls) -> 
         all.live.set(flag(view.live));
         all.ready.set(flag(readiness.is_ready()));
         all.subjects.iter().zip(view.subjects).for_each(|(gauge, count)| gauge.set(count as f64));
+        all.index_bytes.set(view.index_bytes as f64);
         all.orders.iter().zip(view.orders).for_each(|(gauge, count)| gauge.set(count as f64));
         all.handle.render()
     };
-    calls.render(&mut text);
+    tallies.calls.render(&mut text);
+    tallies.verdicts.render(&mut text);
     text
 }

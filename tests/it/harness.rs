@@ -184,6 +184,7 @@ pub fn serve_on(journal: &str) -> Command {
         .args(["--journal", journal])
         // Not a flag, so that a test can give another.
         .env("WITHHELD_HTTP_LISTEN", "127.0.0.1:0")
+        .env("WITHHELD_DRAIN_PAUSE", "0s")
         .env("RUST_LOG", "info");
     command
 }

@@ -11,11 +11,14 @@
 )]
 
 mod cli;
+mod connections;
 mod countries;
 mod crash;
 mod demo;
 mod desk;
+mod drain;
 mod faults;
+mod frames;
 mod harness;
 mod journal;
 mod large;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, get, mk_accounts, mk_apply, mk_context, mk_items, mk_journal, mk_order};
+use crate::harness::{Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order};
 use crate::scrape::Scrape;
 
 /// A history with something of everything in it.
@@ -115,6 +115,11 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
         ("withheld_journal_connected", "gauge"),
         ("withheld_journal_reconnects_total", "counter"),
         ("withheld_build_info", "gauge"),
+        ("withheld_index_bytes", "gauge"),
+        ("withheld_verdicts_total", "counter"),
+        ("withheld_connections", "gauge"),
+        ("withheld_accept_errors_total", "counter"),
+        ("withheld_sheds_total", "counter"),
         ("grpc_server_started_total", "counter"),
         ("grpc_server_handled_total", "counter"),
         ("grpc_server_handling_seconds", "histogram"),
@@ -151,6 +156,47 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
     for secret in ["order-", "desk@example.org", "A court", "IN\"", "\"14\""] {
         assert!(!scrape.text.contains(secret), "`{secret}` in {}", scrape.text);
     }
+}
+
+/// A verdict is counted for each subject asked for, by where the viewer is; what could not be answered is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn verdicts_are_counted_by_country_and_outcome_over_all_threads() {
+    let (_dir, journal) = mk_journal();
+    let service = Service::start_with(&journal, &["--query-threads", "2"]).await;
+    let mut orders = service.orders().await;
+    orders.apply_order(mk_apply(mk_order("order", &["IN"]), mk_accounts(1..=3))).await.unwrap();
+    // On a connection each, so that both threads have some.
+    for _ in 0..10 {
+        for (country, ids) in [("IN", 1..=10), ("UK", 1..=5), ("", 3..=4)] {
+            service.visibility().await.batch_check(mk_batch(country, ids)).await.unwrap();
+        }
+        for (id, post) in [(1, Some(77)), (9, None)] {
+            let request = pb::CheckRequest {
+                account_id: id,
+                post_id: post,
+                viewer_country: "IN".to_owned(),
+                ..Default::default()
+            };
+            service.visibility().await.check(request).await.unwrap();
+        }
+        service.visibility().await.batch_check(mk_batch("in", 1..=10)).await.unwrap_err();
+    }
+    let scrape = Scrape::of(&service).await;
+    let told: Vec<_> =
+        scrape.samples.iter().filter(|(series, _)| series.starts_with("withheld_verdicts_total")).collect();
+    assert_eq!(told.len(), 6, "only of countries that were asked for: {told:?}");
+    for (country, visible, withheld) in [("IN", 80, 40), ("GB", 50, 0), ("XX", 20, 0)] {
+        for (outcome, count) in [("visible", visible), ("withheld", withheld)] {
+            let series = format!("withheld_verdicts_total{{country=\"{country}\",outcome=\"{outcome}\"}}");
+            assert_eq!(scrape.count(&series), count, "{series}");
+        }
+    }
+    let mut bytes = scrape.count("withheld_index_bytes");
+    assert!(bytes > 0);
+    // An account takes at least its id and a number.
+    orders.apply_order(mk_apply(mk_order("more", &["IN"]), mk_accounts(100..=9_100))).await.unwrap();
+    bytes = Scrape::of(&service).await.count("withheld_index_bytes") - bytes;
+    assert!((9_000 * 12..9_000 * 100).contains(&bytes), "{bytes} bytes for 9,000 accounts");
 }
 
 fn series(name: &str, service: &str, method: &str, code: &str) -> String {

@@ -1,10 +1,7 @@
-//! The process: health, start, snapshots, drain, and what it says when it cannot run.
+//! The process: health, start, snapshots, and what it says when it cannot run.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Duration;
 
 use tonic::Code;
 use tonic::transport::Channel;
@@ -56,60 +53,6 @@ async fn health_is_told_on_both_listeners_for_the_whole_and_each_service() {
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing, "told before it goes");
     drop(watch);
     assert!(service.wait().success());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_drain_ends_though_raw_connections_idle_and_a_client_never_reads() {
-    let (_dir, journal) = mk_journal();
-    let service = Service::start_with(&journal, &["--drain", "1s"]).await;
-    let mut orders = service.orders().await;
-    orders.apply_order(mk_apply(mk_order("order", &["IN"]), mk_accounts(1..=10_000))).await.unwrap();
-    let address = service.queries.trim_start_matches("http://");
-    // One says nothing, one stops in the middle of a preface, one watches and never reads.
-    let mut silent = TcpStream::connect(address).unwrap();
-    let mut halting = TcpStream::connect(address).unwrap();
-    halting.write_all(b"PRI * HTTP/2.0\r\n").unwrap();
-    let mut visibility = service.visibility().await;
-    let watch = visibility.watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 0 }).await.unwrap();
-    service.terminate();
-    assert!(service.wait().success(), "a drain that was cut short is no fault");
-    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let closed = silent.read_to_end(&mut Vec::new());
-    assert!(closed.is_ok_and(|bytes| bytes < 200), "the connection is closed");
-    drop(watch);
-
-    // Nothing was lost by it, and a snapshot spares the next start the whole journal.
-    let service = Service::start(&journal).await;
-    assert!(service.log().contains("state restored from snapshot revision=1"), "{}", service.log());
-    let answer = service.visibility().await.batch_check(mk_batch("IN", 1..=10_000)).await.unwrap().into_inner();
-    assert_eq!(answer.accounts.len(), 10_000);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_in_flight_finish_and_what_was_acknowledged_is_kept_when_it_is_told_to_stop() {
-    let (_dir, journal) = mk_journal();
-    let service = Service::start(&journal).await;
-    let mut applying = tokio::task::JoinSet::new();
-    for n in 0..40_u64 {
-        let mut orders = service.orders().await;
-        applying.spawn(async move {
-            let request = mk_apply(mk_order(&format!("order-{n}"), &["IN"]), mk_accounts([n + 1]));
-            orders.apply_order(request).await.map(|_| n + 1)
-        });
-    }
-    // As soon as the first is done, the others being under way.
-    let mut done = vec![applying.join_next().await.unwrap().unwrap().unwrap()];
-    service.terminate();
-    for ended in applying.join_all().await {
-        match ended {
-            Ok(account) => done.push(account),
-            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
-        }
-    }
-    assert!(service.wait().success());
-    let service = Service::start(&journal).await;
-    let answer = service.visibility().await.batch_check(mk_batch("IN", done.clone())).await.unwrap().into_inner();
-    assert_eq!(answer.accounts.len(), done.len());
 }
 
 /// Only the tail is folded after a snapshot: the entries before it are not read, or their damage would be found.

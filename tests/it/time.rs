@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use jiff::{SignedDuration, Timestamp};
-use tokio_util::sync::CancellationToken;
 use withheld::clock::{Clock, Hand};
 use withheld::config::ServeArgs;
 use withheld::pb::v1 as pb;
 use withheld::pb::v1::order_service_client::OrderServiceClient;
 use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
 use withheld::server;
+use withheld::stop::{Stop, Urgency};
 
 use crate::harness::{Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order};
 
@@ -19,7 +19,7 @@ struct Clocked {
     queries: String,
     admin: String,
     hand: Hand,
-    stop: CancellationToken,
+    stop: Stop,
     running: tokio::task::JoinHandle<Result<(), server::ServeError>>,
 }
 
@@ -34,7 +34,7 @@ impl Clocked {
             ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--http-listen", "off"];
         let args = Flags::parse_from([&on_free_ports, flags].concat()).args;
         let (clock, hand) = Clock::manual(now);
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         let (tell, told) = tokio::sync::oneshot::channel();
         let running = tokio::spawn(server::run(args, clock, stop.clone(), |queries, admin| {
             tell.send((queries, admin)).unwrap();
@@ -44,7 +44,7 @@ impl Clocked {
     }
 
     async fn stop(self) {
-        self.stop.cancel();
+        self.stop.say(Urgency::Prompt);
         self.running.await.unwrap().unwrap();
     }
 }

@@ -1,0 +1,232 @@
+//! One connection, from its first byte to its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::Service;
+use tracing::debug;
+
+use super::drain::Drain;
+use crate::clock::jittered;
+use crate::telemetry::causes;
+
+/// How long a connection may take to say what HTTP/2 begins with.
+const GREETING: Duration = Duration::from_secs(10);
+/// The bytes of that: the preface, and the head of the first frame.
+const GREETING_BYTES: usize = 24 + 9;
+/// How long a connection may take at most to say that it is still there.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A connection that has reached its age has as long again for what has begun, at most this; then streams are ended, too.
+const GRACE: Duration = Duration::from_mins(5);
+/// How long streams that are ended because of their connection's age may take to tell so.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long calls that are cut off may take to tell so.
+const VERY_LAST_WORDS: Duration = Duration::from_millis(500);
+/// Calls at once; a client with more of them waits, or opens another connection.
+const STREAMS: u32 = 1_000;
+/// For those that live as long as they like: decades.
+const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 30);
+
+/// How connections live.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// After this, up to a quarter less or more, it is ended, so that clients look for other replicas now and then.
+    pub age: Option<Duration>,
+    /// How often it is asked (PING) whether it is still there, however idle it is.
+    pub keepalive: Duration,
+}
+
+/// The connection that a call came in by; in the extensions of its request.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Who is at the other end.
+    pub peer: SocketAddr,
+    ending: CancellationToken,
+    drain: Drain,
+}
+
+impl Connection {
+    /// Once streams that would go on for ever are to end.
+    pub async fn ending(&self) {
+        self.ending.cancelled().await;
+    }
+
+    /// Once calls are waited for no longer.
+    pub async fn cut_off(&self) {
+        self.drain.cut_off().await;
+    }
+}
+
+/// What a connection waits for next, unless its client ends it before.
+enum Stage {
+    Greeting,
+    Age,
+    Calls,
+    Streams,
+}
+
+/// Serves one until its end.
+pub(super) async fn serve<T, S, B>(io: T, peer: SocketAddr, service: S, pace: Pace, drain: Drain)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: HttpBody<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    let (io, greeted) = Listened::to(io);
+    let ending = drain.end_of_streams();
+    let service =
+        Calls { inner: service, connection: Connection { peer, ending: ending.clone(), drain: drain.clone() } };
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+    builder.keep_alive_interval(pace.keepalive).keep_alive_timeout(PATIENCE.min(pace.keepalive));
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)));
+
+    let age = pace.age.map_or(FOR_EVER, jittered);
+    let greeting = GREETING.min(age);
+    let mut stage = Stage::Greeting;
+    let mut timer = pin!(sleep(greeting));
+    let (mut leaving, mut cut) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            ended = serving.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(%peer, error = causes(&error), "a connection broke");
+                }
+                return;
+            }
+            () = drain.cut_off(), if !cut => {
+                cut = true;
+                stage = Stage::Streams;
+                timer.as_mut().reset(Instant::now() + VERY_LAST_WORDS);
+            }
+            () = drain.leaving(), if !leaving => {
+                leaving = true;
+                // Who has not said anything yet has nothing to be waited for.
+                if !greeted.load(Ordering::Relaxed) {
+                    return;
+                }
+                serving.as_mut().graceful_shutdown();
+            }
+            () = timer.as_mut() => {
+                let wait = match stage {
+                    Stage::Greeting if !greeted.load(Ordering::Relaxed) => return,
+                    Stage::Greeting => {
+                        stage = Stage::Age;
+                        age.saturating_sub(greeting)
+                    }
+                    Stage::Age => {
+                        serving.as_mut().graceful_shutdown();
+                        stage = Stage::Calls;
+                        GRACE.min(age)
+                    }
+                    Stage::Calls => {
+                        ending.cancel();
+                        stage = Stage::Streams;
+                        LAST_WORDS
+                    }
+                    Stage::Streams => return,
+                };
+                timer.as_mut().reset(Instant::now() + wait);
+            }
+        }
+    }
+}
+
+/// The calls of one connection: each is told which.
+#[derive(Clone)]
+struct Calls<S> {
+    inner: S,
+    connection: Connection,
+}
+
+impl<S> Service<Request<Incoming>> for Calls<S>
+where
+    S: Service<Request<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> S::Future {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.connection.clone());
+        self.inner.call(request)
+    }
+}
+
+/// A byte stream of which it is known whether a whole greeting was read. HTTP/2's own state is not to be seen from here.
+struct Listened<T> {
+    inner: T,
+    heard: usize,
+    greeted: Arc<AtomicBool>,
+}
+
+impl<T> Listened<T> {
+    fn to(inner: T) -> (Self, Arc<AtomicBool>) {
+        let greeted = Arc::new(AtomicBool::new(false));
+        (Self { inner, heard: 0, greeted: Arc::clone(&greeted) }, greeted)
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Listened<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(context, into);
+        if self.heard < GREETING_BYTES {
+            self.heard += into.filled().len() - before;
+            self.greeted.store(self.heard >= GREETING_BYTES, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Listened<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}

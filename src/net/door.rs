@@ -1,0 +1,119 @@
+//! Accepting: one at a time, as many as there are places, and none in a hurry when the system has no more descriptors.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tower::Service;
+use tracing::warn;
+
+use super::connection::{self, Pace};
+use super::drain::Drain;
+use crate::clock::jittered;
+use crate::metrics::Doorkeeping;
+
+/// How long accepting pauses after it has failed, at first and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+/// How long a connection that was cut off may take to be gone.
+const AFTER_THE_CUT: Duration = Duration::from_secs(1);
+
+/// How many connections there may be. A clone counts together with it.
+#[derive(Debug, Clone)]
+pub struct Places(Arc<Semaphore>);
+
+impl Places {
+    /// So many.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+}
+
+/// What is common to the connections of one listener. A clone is another socket of the same listener.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Shared by all sockets of the listener.
+    pub places: Places,
+    /// How connections live.
+    pub pace: Pace,
+    /// When they end.
+    pub drain: Drain,
+    /// What is counted of them.
+    pub counts: Doorkeeping,
+}
+
+impl Door {
+    /// Serves whoever connects, on the runtime that it is polled on, until it is told to leave and everybody has left or
+    /// is cut off.
+    ///
+    /// # Errors
+    /// If the socket cannot be listened on from here.
+    pub async fn serve<S, B>(self, listener: TcpListener, service: S) -> io::Result<()>
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: HttpBody<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let connections = TaskTracker::new();
+        let [mut pause, longest] = PAUSES;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.drain.leaving() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    [pause, _] = PAUSES;
+                    let Some(place) = self.places.take() else {
+                        // Told at once, the client goes elsewhere; kept waiting, it would do so at its deadline.
+                        self.counts.turned_away();
+                        continue;
+                    };
+                    // Without it an answer waits for the acknowledgement of the one before, 40 ms.
+                    let _ = stream.set_nodelay(true);
+                    let here = self.counts.enter();
+                    let serving = connection::serve(stream, peer, service.clone(), self.pace, self.drain.clone());
+                    connections.spawn(async move {
+                        serving.await;
+                        drop((here, place));
+                    });
+                }
+                // It has gone again before it was accepted.
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) => {
+                    // Tried again at once, it would fail again at once, at the cost of a whole core.
+                    self.counts.failed();
+                    warn!(%error, ?pause, "cannot accept connections");
+                    tokio::select! { () = self.drain.leaving() => {}, () = tokio::time::sleep(jittered(pause)) => {} }
+                    pause = longest.min(pause * 2);
+                }
+            }
+        }
+        // Who connects from now on is refused by the system at once.
+        drop(listener);
+        connections.close();
+        tokio::select! {
+            () = connections.wait() => {}
+            () = async { self.drain.cut_off().await; tokio::time::sleep(AFTER_THE_CUT).await } => {}
+        }
+        Ok(())
+    }
+}
+
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | WouldBlock)
+}
