@@ -179,10 +179,11 @@ pub fn serve(journal: &Path) -> Command {
 pub fn serve_on(journal: &str) -> Command {
     let mut command = Command::new(BINARY);
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["serve", "--journal", journal])
+        // Not flags, so that a test can give others.
         .env("WITHHELD_QUERY_THREADS", "1")
-        .args(["--journal", journal])
-        // Not a flag, so that a test can give another.
+        .env("WITHHELD_LISTEN", "127.0.0.1:0")
+        .env("WITHHELD_ADMIN_LISTEN", "127.0.0.1:0")
         .env("WITHHELD_HTTP_LISTEN", "127.0.0.1:0")
         .env("WITHHELD_DRAIN_PAUSE", "0s")
         .env("RUST_LOG", "info");
