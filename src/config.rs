@@ -1,4 +1,11 @@
-//! What the daemon is told at start: flags, then `WITHHELD_*` in the environment, then defaults.
+//! What the daemon is told: flags, then `WITHHELD_*` in the environment, then a file, then defaults.
+//!
+//! Here is the list of settings, and what their values may be. [`layers`] says which source outranks which, [`settings`]
+//! what came of it.
+
+pub mod file;
+pub mod layers;
+pub mod settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +15,10 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::domain::country::UnknownViewerPolicy;
-use crate::journal::redis::{BadRedisUrl, Credentials, Durability, RedisOptions, RedisUrl, TlsFiles, Topology};
+use crate::journal::redis::{
+    BadRedisUrl, Credentials, Durability, RedisOptions, RedisUrl, SetUpError, TlsFiles, Topology, redacted,
+};
+use crate::telemetry::{LogFilter, LogFormat};
 
 /// Which journal to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +51,7 @@ impl FromStr for JournalUrl {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             Some(_) if RedisUrl::claims(text) => Ok(Self::Redis(text.parse()?)),
-            _ => Err(UnknownJournal::Kind(text.to_owned())),
+            _ => Err(UnknownJournal::Kind(redacted(text))),
         }
     }
 }
@@ -105,6 +115,10 @@ impl From<UnknownViewer> for UnknownViewerPolicy {
 /// Which journal, and how to reach it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct JournalArgs {
+    /// A TOML file of settings: its keys are the long names of the flags of `withheld serve`, which outrank it, as does
+    /// the environment
+    #[arg(long, env = "WITHHELD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Where truth is kept: `sqlite:PATH`, `redis://HOST:PORT`, `redis+sentinel://HOST:PORT,…/NAME`,
     /// `redis+cluster://HOST:PORT,…`, with `rediss` for TLS; or `memory:` for trying things out
     #[arg(long, env = "WITHHELD_JOURNAL", default_value = "sqlite:withheld-data/journal.db", value_name = "URL")]
@@ -147,11 +161,19 @@ struct RedisArgs {
     #[arg(long, env = "WITHHELD_REDIS_CA", value_name = "PEM FILE")]
     redis_ca: Option<PathBuf>,
     /// The service's own certificate, if the server asks for one
-    #[arg(long, env = "WITHHELD_REDIS_CERT", value_name = "PEM FILE", requires = "redis_key")]
+    #[arg(long, env = "WITHHELD_REDIS_CERT", value_name = "PEM FILE")]
     redis_cert: Option<PathBuf>,
     /// Its key
-    #[arg(long, env = "WITHHELD_REDIS_KEY", value_name = "PEM FILE", requires = "redis_cert")]
+    #[arg(long, env = "WITHHELD_REDIS_KEY", value_name = "PEM FILE")]
     redis_key: Option<PathBuf>,
+}
+
+/// Of a certificate and its key, one is missing. They may come from different sources, so nobody but us can tell.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is set and `{missing}` is not: a certificate and its key go together")]
+pub struct HalfIdentity {
+    given: &'static str,
+    missing: &'static str,
 }
 
 /// Braces would change which slot of a cluster the keys are in; white space is always a slip.
@@ -165,6 +187,30 @@ fn namespace(text: &str) -> Result<String, String> {
 }
 
 impl JournalArgs {
+    /// What the values themselves do not tell: that they go together.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub fn check(&self) -> Result<(), HalfIdentity> {
+        let [cert, key] = ["redis-cert", "redis-key"];
+        match (&self.redis.redis_cert, &self.redis.redis_key) {
+            (Some(_), None) => Err(HalfIdentity { given: cert, missing: key }),
+            (None, Some(_)) => Err(HalfIdentity { given: key, missing: cert }),
+            (Some(_), Some(_)) | (None, None) => Ok(()),
+        }
+    }
+
+    /// Reads the files that a journal on Redis needs, and reaches for nothing.
+    ///
+    /// # Errors
+    /// If one of them cannot be used.
+    pub fn check_files(&self) -> Result<(), SetUpError> {
+        match &self.journal {
+            JournalUrl::Redis(url) => self.redis(url).check(),
+            JournalUrl::Memory | JournalUrl::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// How to reach a journal on Redis.
     #[must_use]
     pub fn redis(&self, url: &RedisUrl) -> RedisOptions {
@@ -234,7 +280,8 @@ pub struct ServeArgs {
     #[arg(long, env = "WITHHELD_SNAPSHOT", value_name = "FILE")]
     pub snapshot: Option<PathBuf>,
     /// Serve from the snapshot, marked STALE, if the journal is out of reach at the start
-    #[arg(long, env = "WITHHELD_SERVE_FROM_SNAPSHOT")]
+    #[arg(long, env = "WITHHELD_SERVE_FROM_SNAPSHOT", default_value_t = false, value_name = "BOOL",
+          action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub serve_from_snapshot: bool,
     /// Health says NOT_SERVING when the journal has been out of reach for longer than this [default: never for that]
     #[arg(long, env = "WITHHELD_MAX_STALENESS", value_name = "DURATION", value_parser = span,
@@ -261,4 +308,14 @@ pub struct ServeArgs {
     /// A data file of the platform's own links instead of the built-in one
     #[arg(long, env = "WITHHELD_LINKS", value_name = "FILE")]
     pub links: Option<PathBuf>,
+    /// What is logged: off, error, warn, info, debug or trace, and more of some parts, like info,withheld::journal=debug
+    /// [RUST_LOG is read where WITHHELD_LOG_LEVEL is not set]
+    #[arg(long, env = "WITHHELD_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    pub log_level: LogFilter,
+    /// How: for people, or as one JSON object a line
+    #[arg(long, env = "WITHHELD_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Read all settings and the files they name, say what is in force and from where, and start nothing
+    #[arg(long)]
+    pub validate: bool,
 }

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
@@ -133,7 +134,7 @@ impl Desk {
 pub fn open(
     replica: Replica,
     journal: Arc<dyn Journal>,
-    rules: Arc<Rules>,
+    rules: Arc<ArcSwap<Rules>>,
     write_limit: Duration,
 ) -> (Desk, impl Future<Output = ()> + Send + 'static) {
     let (queue, waiting) = mpsc::channel(QUEUE);
@@ -145,7 +146,7 @@ struct Worker {
     clock: Clock,
     replica: Replica,
     journal: Arc<dyn Journal>,
-    rules: Arc<Rules>,
+    rules: Arc<ArcSwap<Rules>>,
     write_limit: Duration,
 }
 
@@ -215,7 +216,7 @@ impl Worker {
 
     /// Decides a group on what is published now.
     async fn decide(&self, group: Vec<Waiting>) -> Option<Decided> {
-        let (published, rules) = (self.replica.current(), Arc::clone(&self.rules));
+        let (published, rules) = (self.replica.current(), self.rules.load_full());
         // A clock set back must not make the record contradict itself.
         let now = published.now(&self.clock);
         let deciding = tokio::task::spawn_blocking(move || decide_group(&published, &rules, group, now)).await;

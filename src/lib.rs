@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod readiness;
 
 pub mod cli;
+pub mod reload;
 pub mod server;
 
 pub mod clock;

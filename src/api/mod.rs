@@ -16,6 +16,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::Desk;
@@ -40,7 +41,7 @@ pub struct Context {
     /// Where commands go.
     pub desk: Desk,
     /// The data that decisions rest on.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<ArcSwap<Rules>>,
     /// What a viewer of unknown country sees.
     pub unknown_viewer: UnknownViewerPolicy,
     /// The most accounts and posts in one query.

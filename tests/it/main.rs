@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod config;
 mod countries;
 mod crash;
 mod demo;
