@@ -20,6 +20,7 @@ mod faults;
 mod harness;
 mod journal;
 mod large;
+mod logs;
 mod metrics;
 mod orders;
 mod pages;
