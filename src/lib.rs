@@ -25,6 +25,7 @@ pub mod desk;
 pub mod http;
 pub mod metrics;
 pub mod readiness;
+pub mod trace;
 
 pub mod cli;
 pub mod reload;

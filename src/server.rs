@@ -33,6 +33,7 @@ use crate::record::snapshot::SnapshotFile;
 use crate::reload::Live;
 use crate::replica::{self, Replica, ReplicaError, Snapshots};
 use crate::telemetry::causes;
+use crate::trace;
 
 /// What timeline services may call.
 const QUERY_SERVICES: &[&str] = &[pb::visibility_service_server::SERVICE_NAME];
@@ -199,6 +200,7 @@ async fn serve_listener(
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(trace::layer())
         .layer(counting)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());

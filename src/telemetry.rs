@@ -8,6 +8,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::trace::export::Export;
+
 /// What is logged: a level, or levels by part, as in `info,withheld::journal=debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
@@ -58,11 +60,12 @@ pub enum LogFormat {
 pub struct Log(reload::Handle<EnvFilter, Registry>);
 
 impl Log {
-    /// Starts the daemon's.
+    /// Starts the daemon's, beside the export of its spans, if there is one.
     #[must_use]
-    pub fn start(filter: &LogFilter, format: LogFormat) -> Self {
+    pub fn start(filter: &LogFilter, format: LogFormat, traces: Option<&Export>) -> Self {
         let (filter, handle) = reload::Layer::new(filter.filter());
-        tracing_subscriber::registry().with(lines(format).with_filter(filter)).init();
+        let lines = lines(format).with_filter(filter);
+        tracing_subscriber::registry().with(lines).with(traces.map(Export::layer)).init();
         Self(handle)
     }
 

@@ -14,19 +14,28 @@ use crate::config::settings::{Setting, Settings, unknown_variables};
 use crate::reload::{self, Live, Reloading};
 use crate::server;
 use crate::telemetry::{Log, causes};
+use crate::trace::export::{Destination, Export};
 
 pub(super) async fn serve(args: ServeArgs, settings: Settings) -> Result<(), CliError> {
-    let log = Log::start(&args.log_level, args.log_format);
+    let traces = Export::start().map_err(CliError::runtime)?;
+    let log = Log::start(&args.log_level, args.log_format, traces.as_ref());
     for warning in strange_variables() {
         warn!("{warning}");
     }
     let file = settings.file.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
     info!(file, %settings, "configuration");
+    if let Some(traces) = &traces {
+        traces.tell();
+    }
     let stop = tokio_util::sync::CancellationToken::new();
     server::stop_on_signals(stop.clone()).map_err(CliError::runtime)?;
     let live = Live::load(&args).map_err(CliError::runtime)?;
     Reloading::new(live.clone(), log, settings, read).on_hangup().map_err(CliError::runtime)?;
-    server::run(args, live, Clock::system(), stop, |_, _| {}).await.map_err(CliError::runtime)
+    let ended = server::run(args, live, Clock::system(), stop, |_, _| {}).await;
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
+    ended.map_err(CliError::runtime)
 }
 
 /// What the daemon was started with, with the file as it is now.
@@ -43,7 +52,8 @@ fn read() -> Result<(ServeArgs, Settings), ConfigError> {
 pub(super) fn validate(args: &ServeArgs, settings: &Settings, out: &mut Output) -> Result<(), CliError> {
     let data = reload::rules(args).map(|_| ()).map_err(|error| causes(&error));
     let journal = args.journal.check_files().map_err(|error| causes(&error));
-    let problems: Vec<String> = [data, journal].into_iter().filter_map(Result::err).collect();
+    let traces = Destination::from_env().map(|_| ()).map_err(|error| causes(&error));
+    let problems: Vec<String> = [data, journal, traces].into_iter().filter_map(Result::err).collect();
     let warnings = strange_variables();
     if out.is_json() {
         let setting = |setting: &Setting| json!({"name": setting.name, "value": setting.shown, "source": setting.source.as_str()});

@@ -33,4 +33,5 @@ mod scrape;
 mod service;
 mod shared;
 mod time;
+mod traces;
 mod watch;
