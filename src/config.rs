@@ -115,12 +115,14 @@ impl From<UnknownViewer> for UnknownViewerPolicy {
 /// Which journal, and how to reach it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct JournalArgs {
-    /// A TOML file of settings: its keys are the long names of the flags of `withheld serve`, which outrank it, as does
-    /// the environment
+    /// A TOML file of settings: a key is a flag of `withheld serve` without its dashes. Flags and the environment
+    /// outrank it
+    #[arg(help_heading = "Configuration")]
     #[arg(long, env = "WITHHELD_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where truth is kept: `sqlite:PATH`, `redis://HOST:PORT`, `redis+sentinel://HOST:PORT,…/NAME`,
     /// `redis+cluster://HOST:PORT,…`, with `rediss` for TLS; or `memory:` for trying things out
+    #[arg(help_heading = "Journal")]
     #[arg(long, env = "WITHHELD_JOURNAL", default_value = "sqlite:withheld-data/journal.db", value_name = "URL")]
     pub journal: JournalUrl,
     #[command(flatten)]
@@ -246,76 +248,96 @@ impl std::fmt::Display for JournalArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// Where timeline services ask (VisibilityService)
+    #[arg(help_heading = "Listeners")]
     #[arg(long, env = "WITHHELD_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Where operators work (OrderService, ProtectionService); keep it on loopback: nobody is asked who they are
+    #[arg(help_heading = "Listeners")]
     #[arg(long, env = "WITHHELD_ADMIN_LISTEN", default_value = "127.0.0.1:50052", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
     /// Where /metrics, /healthz and /readyz are served over HTTP; `off` for nowhere
+    #[arg(help_heading = "Listeners")]
     #[arg(long, env = "WITHHELD_HTTP_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS")]
     pub http_listen: HttpListen,
     /// Which journal, and how to reach it.
     #[command(flatten)]
     pub journal: JournalArgs,
     /// What a viewer of unknown country sees
+    #[arg(help_heading = "Queries")]
     #[arg(long, env = "WITHHELD_UNKNOWN_VIEWER", default_value = "worldwide-only", value_name = "POLICY")]
     pub unknown_viewer: UnknownViewer,
     /// The most accounts and posts in one query
+    #[arg(help_heading = "Queries")]
     #[arg(long, env = "WITHHELD_MAX_BATCH", default_value_t = 10_000, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_batch: u32,
     /// Answers are marked STALE when the journal has been out of reach for longer than this
+    #[arg(help_heading = "Queries")]
     #[arg(long, env = "WITHHELD_STALE_AFTER", default_value = "5s", value_name = "DURATION", value_parser = span,
           allow_hyphen_values = true)]
     pub stale_after: Duration,
     /// A staged list that no order has used is thrown away after this
+    #[arg(help_heading = "Orders")]
     #[arg(long, env = "WITHHELD_KEEP_UPLOADS", default_value = "24h", value_name = "DURATION", value_parser = span,
           allow_hyphen_values = true)]
     pub keep_uploads: Duration,
     /// A snapshot of the state is written beside the journal after so many entries, so that the next start is fast
+    #[arg(help_heading = "Starting and stopping")]
     #[arg(long, env = "WITHHELD_SNAPSHOT_EVERY", default_value_t = 50_000, value_name = "ENTRIES",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
     /// The file of that snapshot [default: beside the SQLite journal, or withheld-data/NAMESPACE.snapshot]
+    #[arg(help_heading = "Starting and stopping")]
     #[arg(long, env = "WITHHELD_SNAPSHOT", value_name = "FILE")]
     pub snapshot: Option<PathBuf>,
     /// Serve from the snapshot, marked STALE, if the journal is out of reach at the start
+    #[arg(help_heading = "Starting and stopping")]
     #[arg(long, env = "WITHHELD_SERVE_FROM_SNAPSHOT", default_value_t = false, value_name = "BOOL",
           action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub serve_from_snapshot: bool,
     /// Health says NOT_SERVING when the journal has been out of reach for longer than this [default: never for that]
+    #[arg(help_heading = "Queries")]
     #[arg(long, env = "WITHHELD_MAX_STALENESS", value_name = "DURATION", value_parser = span,
           allow_hyphen_values = true)]
     pub max_staleness: Option<Duration>,
     /// A command is refused when the journal has been out of reach for this long
+    #[arg(help_heading = "Orders")]
     #[arg(long, env = "WITHHELD_WRITE_LIMIT", default_value = "900ms", value_name = "DURATION", value_parser = span,
           allow_hyphen_values = true)]
     pub write_limit: Duration,
     /// How long calls in flight may take to finish after SIGTERM
+    #[arg(help_heading = "Starting and stopping")]
     #[arg(long, env = "WITHHELD_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = span,
           allow_hyphen_values = true)]
     pub drain: Duration,
     /// Threads that answer queries [default: one a core]
+    #[arg(help_heading = "Queries")]
     #[arg(long, env = "WITHHELD_QUERY_THREADS", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub query_threads: Option<u16>,
     /// A data file of regimes instead of the built-in one
+    #[arg(help_heading = "Orders")]
     #[arg(long, env = "WITHHELD_REGIMES", value_name = "FILE")]
     pub regimes: Option<PathBuf>,
     /// A data file of country groups instead of the built-in one
+    #[arg(help_heading = "Orders")]
     #[arg(long, env = "WITHHELD_GROUPS", value_name = "FILE")]
     pub groups: Option<PathBuf>,
     /// A data file of the platform's own links instead of the built-in one
+    #[arg(help_heading = "Orders")]
     #[arg(long, env = "WITHHELD_LINKS", value_name = "FILE")]
     pub links: Option<PathBuf>,
     /// What is logged: off, error, warn, info, debug or trace, and more of some parts, like info,withheld::journal=debug
     /// [RUST_LOG is read where WITHHELD_LOG_LEVEL is not set]
+    #[arg(help_heading = "Log")]
     #[arg(long, env = "WITHHELD_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
     pub log_level: LogFilter,
     /// How: for people, or as one JSON object a line
+    #[arg(help_heading = "Log")]
     #[arg(long, env = "WITHHELD_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
     /// Read all settings and the files they name, say what is in force and from where, and start nothing
+    #[arg(help_heading = "Configuration")]
     #[arg(long)]
     pub validate: bool,
 }

@@ -2,7 +2,7 @@
 //! read anew.
 //!
 //! Everything is read before anything is changed: a mistake in one file leaves all as it was. What else is to be
-//! changeable joins [`Live`]: its value as a field, its settings in [`CHANGEABLE`], its reading in `Live::read`.
+//! changeable becomes a field of [`Live`] and of [`Read`], and its settings stand in [`CHANGEABLE`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,7 +84,31 @@ impl Live {
     /// # Errors
     /// If a file that they name cannot be used.
     pub fn load(args: &ServeArgs) -> Result<Self, LoadError> {
-        Ok(Self { rules: Arc::new(ArcSwap::from_pointee(rules(args)?)) })
+        let Read { rules } = Read::new(args)?;
+        Ok(Self { rules: Arc::new(ArcSwap::from_pointee(rules)) })
+    }
+}
+
+/// All that was read, and nothing of it in force.
+struct Read {
+    rules: Rules,
+}
+
+impl Read {
+    fn new(args: &ServeArgs) -> Result<Self, LoadError> {
+        Ok(Self { rules: rules(args)? })
+    }
+
+    /// Puts it in force. Tells what is another one than before: what a file says may be new under the same name.
+    fn put_in_force(self, live: &Live) -> Vec<&'static str> {
+        let (old, new) = (live.rules.load(), self.rules);
+        let changed = [
+            (old.regimes != new.regimes, "other regimes"),
+            (old.groups != new.groups, "other country groups"),
+            (old.links != new.links, "other links"),
+        ];
+        live.rules.store(Arc::new(new));
+        changed.into_iter().filter_map(|(other, what)| other.then_some(what)).collect()
     }
 }
 
@@ -107,28 +131,17 @@ impl<F: Fn() -> Result<(ServeArgs, Settings), ConfigError>> Reloading<F> {
     /// Reads everything anew, and says what came of it.
     pub fn reload(&mut self) {
         let read = (self.read)().map_err(ReloadError::from).and_then(|(args, settings)| {
-            let rules = rules(&args)?;
-            Ok((args, settings, rules))
+            let read = Read::new(&args)?;
+            Ok((args, settings, read))
         });
-        let (args, settings, rules) = match read {
+        let (args, settings, read) = match read {
             Ok(read) => read,
             Err(error) => return error!(error = causes(&error), "not reloaded: everything stays as it was"),
         };
         let (changed, fixed): (Vec<Change>, Vec<Change>) =
             self.settings.changes(&settings).into_iter().partition(|change| CHANGEABLE.contains(&&*change.name));
         let mut changed: Vec<String> = changed.iter().map(ToString::to_string).collect();
-        // What a file says may be new under the same name.
-        let old = self.live.rules.load();
-        for (same, what) in [
-            (old.regimes == rules.regimes, "regimes"),
-            (old.groups == rules.groups, "country groups"),
-            (old.links == rules.links, "links"),
-        ] {
-            if !same {
-                changed.push(format!("other {what}"));
-            }
-        }
-        self.live.rules.store(Arc::new(rules));
+        changed.extend(read.put_in_force(&self.live).into_iter().map(str::to_owned));
         self.settings.take(CHANGEABLE, &settings);
         let tell = || info!(changed = %listed(&changed), "reloaded");
         // Told while the log tells such things: before it is silenced, or after it is not any more.

@@ -77,6 +77,7 @@ impl Cli {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "At the command line")]
 struct Global {
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t = Format::Table, env = "WITHHELD_OUTPUT")]
@@ -120,6 +121,10 @@ enum Format {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the service
+    #[command(
+        after_help = "Flags outrank the environment, that outranks the file, and that the defaults. SIGHUP has the \
+        file and the data files read again.\nTraces are exported if OTEL_EXPORTER_OTLP_ENDPOINT is set."
+    )]
     Serve(Box<ServeArgs>),
     /// Put legal orders into force, and take them out again
     #[command(subcommand)]
