@@ -9,8 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, Span, debug_span, error, info, warn};
 
 use crate::clock::{Clock, new_id};
 use crate::domain::decide::{Command, Decision, decide};
@@ -97,6 +98,16 @@ struct Waiting {
     command: Command,
     by: Attribution,
     answer: oneshot::Sender<Result<Done, DeskError>>,
+    /// The call that it came with.
+    call: Span,
+}
+
+/// A step on the way of a group, for those of its calls that are traced; it is over when this is dropped.
+macro_rules! step {
+    ($name:literal, $group:expr) => {{
+        let traced = $group.iter().filter(|waiting| !waiting.call.is_disabled());
+        traced.map(|waiting| debug_span!(parent: &waiting.call, $name)).collect::<Vec<Span>>()
+    }};
 }
 
 /// A handle on the desk.
@@ -120,7 +131,7 @@ impl Desk {
         }
         let request = by.request_id.clone();
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Waiting { command, by, answer }).map_err(|error| match error {
+        self.queue.try_send(Waiting { command, by, answer, call: Span::current() }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 metrics::command_shed();
                 DeskError::Overloaded
@@ -136,7 +147,7 @@ impl Desk {
 pub fn open(
     replica: Replica,
     journal: Arc<dyn Journal>,
-    rules: Arc<Rules>,
+    rules: Arc<ArcSwap<Rules>>,
     write_limit: Duration,
 ) -> (Desk, impl Future<Output = ()> + Send + 'static) {
     let (queue, waiting) = mpsc::channel(QUEUE);
@@ -148,7 +159,7 @@ struct Worker {
     clock: Clock,
     replica: Replica,
     journal: Arc<dyn Journal>,
-    rules: Arc<Rules>,
+    rules: Arc<ArcSwap<Rules>>,
     write_limit: Duration,
 }
 
@@ -164,7 +175,9 @@ impl Worker {
     async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut group = Vec::new();
         while waiting.recv_many(&mut group, GROUP).await > 0 {
-            self.carry_out(std::mem::take(&mut group)).await;
+            // What is logged of a group is told of the call that came first.
+            let first = group.first().map_or_else(Span::none, |waiting| waiting.call.clone());
+            self.carry_out(std::mem::take(&mut group)).instrument(first).await;
         }
     }
 
@@ -176,11 +189,13 @@ impl Worker {
             if decided.is_history() {
                 return answer(decided.group, decided.answers);
             }
+            let appending = step!("append", decided.group);
             let outcome = if decided.payloads.is_empty() {
                 self.confirm(decided.after).await
             } else {
                 self.append(decided.after, decided.payloads.clone()).await
             };
+            drop(appending);
             match outcome {
                 Ok(end) => return self.acknowledge(decided, end.revision).await,
                 Err(AppendError::Conflict { actual }) => {
@@ -218,7 +233,8 @@ impl Worker {
 
     /// Decides a group on what is published now.
     async fn decide(&self, group: Vec<Waiting>) -> Option<Decided> {
-        let (published, rules) = (self.replica.current(), Arc::clone(&self.rules));
+        let _deciding = step!("decide", group);
+        let (published, rules) = (self.replica.current(), self.rules.load_full());
         // A clock set back must not make the record contradict itself.
         let now = published.now(&self.clock);
         let deciding = tokio::task::spawn_blocking(move || decide_group(&published, &rules, group, now)).await;
@@ -249,13 +265,17 @@ impl Worker {
 
     async fn acknowledge(&self, decided: Decided, revision: Revision) {
         let Decided { group, answers, .. } = decided;
+        let following = step!("follow", group);
         if tokio::time::timeout(self.write_limit, self.replica.reached(revision)).await.is_ok() {
+            drop(following);
             return answer(group, answers);
         }
         // It is written, and this replica will have it: those who wrote are told then, others need not wait for it.
         let replica = self.replica.clone();
         tokio::spawn(async move {
-            if tokio::time::timeout(FOLLOW_LIMIT, replica.reached(revision)).await.is_ok() {
+            let followed = tokio::time::timeout(FOLLOW_LIMIT, replica.reached(revision)).await;
+            drop(following);
+            if followed.is_ok() {
                 return answer(group, answers);
             }
             // What the command came to cannot be shown here yet. Sent again, here or elsewhere, it is told.

@@ -25,9 +25,11 @@ pub mod desk;
 pub mod http;
 pub mod metrics;
 pub mod readiness;
+pub mod trace;
 
 pub mod cli;
 pub mod net;
+pub mod reload;
 pub mod server;
 
 pub mod clock;

@@ -1,16 +1,17 @@
-//! Arguments → logging → run.
+//! Settings → run.
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use withheld::cli::{self, Cli, Command};
+use withheld::cli::{self, Cli};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    withheld::telemetry::start(matches!(cli.command, Command::Serve(_)));
+    let cli = match Cli::load() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let code = runtime.block_on(cli::run(cli));

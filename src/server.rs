@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +25,6 @@ use crate::api::{Context, Deadlines, Orders, Protections, Visibility};
 use crate::clock::Clock;
 use crate::config::{ConnectionAge, HttpListen, JournalUrl, ServeArgs};
 use crate::desk;
-use crate::domain::locator::Links;
-use crate::domain::regime::Regimes;
-use crate::domain::rules::Rules;
-use crate::domain::territory::{DataError, Groups};
 use crate::http::{Http, Pages};
 use crate::journal::Journal;
 use crate::journal::memory::MemoryJournal;
@@ -39,9 +35,11 @@ use crate::net::{self, Door, Drain, Pace, Places};
 use crate::pb::v1 as pb;
 use crate::readiness::{Gate, Readiness};
 use crate::record::snapshot::SnapshotFile;
+use crate::reload::Live;
 use crate::replica::{self, Replica, ReplicaError, Snapshots};
 use crate::stop::{Stop, Urgency};
 use crate::telemetry::causes;
+use crate::trace;
 
 /// What timeline services may call.
 const QUERY_SERVICES: &[&str] = &[pb::visibility_service_server::SERVICE_NAME];
@@ -88,18 +86,6 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-    /// A data file cannot be read.
-    #[error("the data file `{path}` cannot be read")]
-    DataFile {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A data file makes no sense.
-    #[error(transparent)]
-    Data(#[from] DataError),
     /// An address cannot be listened on.
     #[error("cannot listen on `{address}`: is another service there?")]
     Listen {
@@ -124,25 +110,6 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-}
-
-fn data<T: Default>(
-    path: Option<&Path>,
-    parse: fn(&str) -> Result<T, DataError>,
-    builtin: fn() -> T,
-) -> Result<T, ServeError> {
-    let Some(path) = path else { return Ok(builtin()) };
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ServeError::DataFile { path: path.to_owned(), source })?;
-    Ok(parse(&text)?)
-}
-
-fn rules(args: &ServeArgs) -> Result<Rules, ServeError> {
-    Ok(Rules {
-        regimes: data(args.regimes.as_deref(), Regimes::parse, Regimes::builtin)?,
-        groups: data(args.groups.as_deref(), Groups::parse, Groups::builtin)?,
-        links: data(args.links.as_deref(), Links::parse, Links::builtin)?,
-    })
 }
 
 fn journal(args: &ServeArgs) -> Result<(Arc<dyn Journal>, Snapshots), ServeError> {
@@ -236,7 +203,7 @@ impl Running {
 
     /// Serves one socket until its end; to be run where its calls are to run.
     fn serve(&self, door: Door, listener: std::net::TcpListener, routes: Routes) -> impl Future<Output = ()> + use<> {
-        let service = self.tallies.calls.layer().layer(Deadlines.layer(routes));
+        let service = trace::layer().layer(self.tallies.calls.layer().layer(Deadlines.layer(routes)));
         let (fault, ended) = (self.fault.clone(), self.tasks.token());
         async move {
             if let Err(source) = door.serve(listener, service).await {
@@ -290,21 +257,22 @@ impl Running {
 /// If it cannot start, or a part of it ends by itself.
 pub async fn run(
     args: ServeArgs,
+    live: Live,
     clock: Clock,
     stop: Stop,
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<(), ServeError> {
-    let rules = Arc::new(rules(&args)?);
     let for_journal = args.clone();
     let opened = tokio::task::spawn_blocking(move || journal(&for_journal)).await;
     let (journal, snapshots) = opened.map_err(|_| ServeError::Ended("opening the journal"))??;
 
     let replica = Replica::new(clock.clone(), args.stale_after);
-    let (desk, desk_work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::clone(&rules), args.write_limit);
+    let (desk, desk_work) =
+        desk::open(replica.clone(), Arc::clone(&journal), Arc::clone(&live.rules), args.write_limit);
     let context = Context {
         replica: replica.clone(),
         desk: desk.clone(),
-        rules,
+        rules: live.rules,
         unknown_viewer: args.unknown_viewer.into(),
         max_batch: args.max_batch as usize,
     };

@@ -17,6 +17,8 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::desk::Desk;
 use crate::domain::country::UnknownViewerPolicy;
 use crate::domain::rules::Rules;
@@ -41,7 +43,7 @@ pub struct Context {
     /// Where commands go.
     pub desk: Desk,
     /// The data that decisions rest on.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<ArcSwap<Rules>>,
     /// What a viewer of unknown country sees.
     pub unknown_viewer: UnknownViewerPolicy,
     /// The most accounts and posts in one query.

@@ -8,6 +8,8 @@ use tonic_types::StatusExt as _;
 
 use super::Format;
 use super::output::say;
+use crate::config::file::FileError;
+use crate::config::layers::ConfigError;
 use crate::telemetry::causes;
 
 /// See the module.
@@ -80,6 +82,19 @@ impl CliError {
         if let Some(hint) = hint {
             eprintln!("hint: {hint}");
         }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        let (mut message, mut fields) = (causes(&error), Vec::new());
+        if let ConfigError::File(FileError::Bad { path, problems }) = error {
+            if problems.len() > 1 {
+                message = format!("the configuration file `{}` cannot be used", path.display());
+            }
+            fields = problems;
+        }
+        Self::Runtime { message, reason: "CONFIGURATION".to_owned(), fields, hint: None }
     }
 }
 

@@ -36,6 +36,15 @@ pub enum JournalCommand {
     },
 }
 
+impl JournalCommand {
+    /// On which journal it works.
+    pub(super) fn journal(&self) -> &JournalArgs {
+        match self {
+            Self::Verify { journal } | Self::Fence { journal } | Self::Unfence { journal, .. } => journal,
+        }
+    }
+}
+
 /// How long to wait for a link to Redis.
 const LINK: Duration = Duration::from_secs(10);
 

@@ -5,6 +5,7 @@
 //! no, 2 wrong usage.
 
 mod client;
+mod daemon;
 mod error;
 mod item_list;
 mod journal;
@@ -19,15 +20,18 @@ mod show;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-use crate::clock::Clock;
+use crate::config::layers::{ConfigError, layered};
+use crate::config::settings::Settings;
 use crate::config::{ServeArgs, span};
-use crate::server;
-use crate::stop::Stop;
+use crate::telemetry;
 use client::Client;
 use error::CliError;
 use output::Output;
+
+/// The subcommand of which all settings in a file are.
+const SERVE: &str = "serve";
 
 /// Withhold accounts and posts by country, on legal orders, with a record of who decided.
 #[derive(Debug, Parser)]
@@ -38,9 +42,42 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// The settings of that, and where they are from.
+    #[arg(skip)]
+    settings: Settings,
+}
+
+impl Cli {
+    /// What the program was given: flags, environment, file.
+    ///
+    /// # Errors
+    /// If that makes no sense, or only help was asked for: which has been said then.
+    pub fn load() -> Result<Self, ExitCode> {
+        Self::read().map_err(|error| match error {
+            ConfigError::Usage(error) => error.exit(),
+            ConfigError::File(_) | ConfigError::Pair(_) => {
+                let error = CliError::from(error);
+                // Without the file, what was given makes sense.
+                error.print(Self::try_parse().map_or(Format::Table, |cli| cli.global.output));
+                error.code()
+            }
+        })
+    }
+
+    fn read() -> Result<Self, ConfigError> {
+        let (matches, settings) = layered(Self::command(), SERVE, std::env::args_os())?;
+        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
+        match &cli.command {
+            Command::Serve(args) => args.journal.check()?,
+            Command::Journal(command) => command.journal().check()?,
+            _ => {}
+        }
+        Ok(Self { settings, ..cli })
+    }
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "At the command line")]
 struct Global {
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t = Format::Table, env = "WITHHELD_OUTPUT")]
@@ -84,6 +121,10 @@ enum Format {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the service
+    #[command(
+        after_help = "Flags outrank the environment, that outranks the file, and that the defaults. SIGHUP has the \
+        file and the data files read again.\nTraces are exported if OTEL_EXPORTER_OTLP_ENDPOINT is set."
+    )]
     Serve(Box<ServeArgs>),
     /// Put legal orders into force, and take them out again
     #[command(subcommand)]
@@ -118,9 +159,9 @@ fn moment(text: &str) -> Result<jiff::Timestamp, &'static str> {
 
 /// Does what was asked for, and says how it went.
 pub async fn run(cli: Cli) -> ExitCode {
-    let Cli { global, command } = cli;
+    let Cli { global, command, settings } = cli;
     let format = global.output;
-    match dispatch(global, command).await {
+    match dispatch(global, command, settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print(format);
@@ -129,11 +170,15 @@ pub async fn run(cli: Cli) -> ExitCode {
     }
 }
 
-async fn dispatch(global: Global, command: Command) -> Result<(), CliError> {
+async fn dispatch(global: Global, command: Command, settings: Settings) -> Result<(), CliError> {
     let mut out = Output::new(global.output);
     let client = Client::new(&global);
+    if !matches!(command, Command::Serve(_)) {
+        telemetry::start_client();
+    }
     match command {
-        Command::Serve(args) => serve(*args).await,
+        Command::Serve(args) if args.validate => daemon::validate(&args, &settings, &mut out),
+        Command::Serve(args) => daemon::serve(*args, settings).await,
         Command::Order(command) => orders::run(command, &client, &mut out).await,
         Command::Check(args) => queries::check(args, &client, &mut out).await,
         Command::Countries(args) => queries::countries(args, &client, &mut out).await,
@@ -148,10 +193,4 @@ async fn dispatch(global: Global, command: Command) -> Result<(), CliError> {
             out.bytes(&script)
         }
     }
-}
-
-async fn serve(args: ServeArgs) -> Result<(), CliError> {
-    let stop = Stop::default();
-    stop.on_signals().map_err(CliError::runtime)?;
-    server::run(args, Clock::system(), stop, |_, _| {}).await.map_err(CliError::runtime)
 }

@@ -115,14 +115,14 @@ fn post(text: &str) -> Resolution {
 }
 
 /// Which links are this platform's, and what they name.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Links {
     hosts: Vec<String>,
     pattern: Vec<Pattern>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pattern {
     path: String,

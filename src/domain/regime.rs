@@ -68,7 +68,7 @@ pub struct UnknownRegime {
 }
 
 /// The regimes that an order may name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Regimes(Vec<Regime>);
 
 impl Regimes {

@@ -1,7 +1,7 @@
 //! The data that decisions rest on beside the state: regimes, country groups, and which links are ours.
 //!
-//! They are read once at start and are the same for every decision; what a decision took from them is recorded in its
-//! event, so that a later version of the data changes nothing already decided.
+//! A decision rests on one version of them. What it took from them is recorded in its event, so that a later version of
+//! the data changes nothing already decided.
 
 use super::locator::Links;
 use super::regime::Regimes;

@@ -27,7 +27,7 @@ pub struct Group {
 }
 
 /// The groups that an order may name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Groups(Vec<Group>);
 
 impl Groups {

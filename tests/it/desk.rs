@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -91,7 +92,12 @@ impl<J: Journal> Journal for Held<J> {
 /// A desk with its replica, over a journal.
 async fn mk_desk(journal: Arc<dyn Journal>) -> (Desk, Replica, CancellationToken) {
     let replica = Replica::new(Clock::system(), Duration::from_secs(5));
-    let (desk, work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::new(Rules::builtin()), WRITE_LIMIT);
+    let (desk, work) = desk::open(
+        replica.clone(),
+        Arc::clone(&journal),
+        Arc::new(ArcSwap::from_pointee(Rules::builtin())),
+        WRITE_LIMIT,
+    );
     tokio::spawn(work);
     let stop = CancellationToken::new();
     tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), stop.clone()));
@@ -238,7 +244,12 @@ async fn entries_are_never_earlier_than_those_before() {
     let (clock, hand) = Clock::manual(noon);
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
     let replica = Replica::new(clock, Duration::from_secs(5));
-    let (desk, work) = desk::open(replica.clone(), Arc::clone(&journal), Arc::new(Rules::builtin()), WRITE_LIMIT);
+    let (desk, work) = desk::open(
+        replica.clone(),
+        Arc::clone(&journal),
+        Arc::new(ArcSwap::from_pointee(Rules::builtin())),
+        WRITE_LIMIT,
+    );
     tokio::spawn(work);
     tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), CancellationToken::new()));
     replica.ready().await;

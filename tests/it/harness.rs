@@ -61,11 +61,12 @@ impl Service {
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "the service stopped at once:\n{said}");
             said.push_str(&line);
             let address = |key: &str| {
-                let from = line.split(key).nth(1)?;
-                Some(from.split_whitespace().next()?.to_owned())
+                // Of a log for people, or for programs.
+                let from =
+                    line.split(&format!(" {key}=")).nth(1).or_else(|| line.split(&format!("\"{key}\":\"")).nth(1))?;
+                Some(from.split([' ', '\n', '"']).next()?.to_owned())
             };
-            if let (Some(queries), Some(admin), Some(http)) = (address("queries="), address("admin="), address("http="))
-            {
+            if let (Some(queries), Some(admin), Some(http)) = (address("queries"), address("admin"), address("http")) {
                 let [queries, admin] = [queries, admin].map(|address| format!("http://{address}"));
                 // The rest of the log is read away, so that the service never waits for its reader.
                 let kept = Arc::new(Mutex::new(said));
@@ -91,7 +92,7 @@ impl Service {
             let mut changes = health.watch(request).await.unwrap().into_inner();
             while changes.message().await.unwrap().unwrap().status != i32::from(ServingStatus::Serving) {}
             // What it has logged before is then in the log here, too, however late its reader is.
-            while !self.log().contains(" serving\n") {
+            while ![" serving\n", "\"serving\""].iter().any(|said| self.log().contains(said)) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod config;
 mod connections;
 mod countries;
 mod crash;
@@ -22,6 +23,7 @@ mod frames;
 mod harness;
 mod journal;
 mod large;
+mod logs;
 mod metrics;
 mod orders;
 mod pages;
@@ -34,4 +36,5 @@ mod scrape;
 mod service;
 mod shared;
 mod time;
+mod traces;
 mod watch;

@@ -9,12 +9,12 @@ use crate::harness::{Service, mk_context, mk_journal, mk_order};
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenario");
 
-fn rows(file: &str) -> Vec<Vec<String>> {
+pub fn rows(file: &str) -> Vec<Vec<String>> {
     let mut reader = csv::Reader::from_path(Path::new(DIR).join(file)).unwrap();
     reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
 }
 
-fn items(file: &str) -> pb::ItemList {
+pub fn items(file: &str) -> pb::ItemList {
     let item = |(line, row): (u32, Vec<String>)| pb::Item {
         locator_type: row[0].clone(),
         locator: row[1].clone(),
@@ -57,7 +57,7 @@ async fn compare(service: &Service, step: &str) -> usize {
     verdicts.len()
 }
 
-async fn apply(service: &Service, order: pb::OrderSpec, file: &str) -> pb::Order {
+pub async fn apply(service: &Service, order: pb::OrderSpec, file: &str) -> pb::Order {
     let mut orders = service.orders().await;
     let preview = pb::PreviewOrderRequest {
         order: Some(order.clone()),

@@ -9,6 +9,7 @@ use withheld::config::ServeArgs;
 use withheld::pb::v1 as pb;
 use withheld::pb::v1::order_service_client::OrderServiceClient;
 use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
+use withheld::reload::Live;
 use withheld::server;
 use withheld::stop::{Stop, Urgency};
 
@@ -36,7 +37,8 @@ impl Clocked {
         let (clock, hand) = Clock::manual(now);
         let stop = Stop::default();
         let (tell, told) = tokio::sync::oneshot::channel();
-        let running = tokio::spawn(server::run(args, clock, stop.clone(), |queries, admin| {
+        let live = Live::load(&args).unwrap();
+        let running = tokio::spawn(server::run(args, live, clock, stop.clone(), |queries, admin| {
             tell.send((queries, admin)).unwrap();
         }));
         let (queries, admin) = told.await.unwrap();

@@ -78,7 +78,7 @@ impl Orders {
             if !self.context.replica.is_ready() {
                 return Err(ServiceError::Loading);
             }
-            let (published, rules) = (self.context.replica.current(), Arc::clone(&self.context.rules));
+            let (published, rules) = (self.context.replica.current(), self.context.rules.load_full());
             let now = self.now(&published);
             compute(move || match decide(&published.state, &rules, &command, &by, now)? {
                 Decision::Write(_, effect) => Ok(Done { revision: Revision::START, repeated: false, effect }),
@@ -130,11 +130,12 @@ impl OrderService for Orders {
             pb::preview_order_request::Items::ItemList(list) => Ok(list),
             pb::preview_order_request::Items::UploadId(upload) => Err(upload),
         });
-        let source = parse::source(items, &self.context.rules.links)?;
+        let rules = self.context.rules.load_full();
+        let source = parse::source(items, &rules.links)?;
         let (Some(order), Some(by)) = (order, by) else {
             return Err(ServiceError::Internal("a parsed order is incomplete".to_owned()).into());
         };
-        let (rules, now) = (Arc::clone(&self.context.rules), self.now(&published));
+        let now = self.now(&published);
         let answer = compute(move || preview::preview(&published.state, &rules, &order, &source, by, now)).await?;
         Ok(Response::new(answer.map_err(ServiceError::from)?))
     }
@@ -155,7 +156,8 @@ impl OrderService for Orders {
             let part = pb::CommandContext { request_id: format!("{name}:{total}"), ..context.clone() };
             let by = parse::attribution(&mut bad, Some(part), false, "UploadItems", &chunk);
             bad.none()?;
-            let items: Arc<ItemChunk> = parse::items(chunk.items, total.saturating_add(1), &self.context.rules.links)?;
+            let rules = self.context.rules.load_full();
+            let items: Arc<ItemChunk> = parse::items(chunk.items, total.saturating_add(1), &rules.links)?;
             if items.is_empty() && !first {
                 continue;
             }
@@ -200,7 +202,7 @@ impl OrderService for Orders {
         let order = parse::order(&mut bad, request.order);
         let preview = parse::preview_digest(&mut bad, &request.preview_digest);
         bad.none()?;
-        let items = parse::source(listed(request.items), &self.context.rules.links)?;
+        let items = parse::source(listed(request.items), &self.context.rules.load().links)?;
         let (Some(order), Some(by)) = (order, by) else {
             return Err(ServiceError::Internal("a parsed order is incomplete".to_owned()).into());
         };
@@ -238,7 +240,7 @@ impl OrderService for Orders {
             pb::lift_items_request::Items::ItemList(list) => Ok(list),
             pb::lift_items_request::Items::UploadId(upload) => Err(upload),
         });
-        let items = parse::source(items, &self.context.rules.links)?;
+        let items = parse::source(items, &self.context.rules.load().links)?;
         let command = |order| Command::LiftItems { order, items };
         let Changed { order, effect, revision, already_done } =
             self.change(order, by, request.validate_only, bad, command).await?;

@@ -44,6 +44,7 @@ use scripts::{Appended, Found, Scripts};
 
 pub use options::{
     BadRedisUrl, Credentials, Durability, LinkChange, Node, RedisOptions, RedisUrl, SetUpError, TlsFiles, Topology,
+    redacted,
 };
 
 /// A read stops after an entry that takes it past this many bytes: the server builds the answer while all others wait.
@@ -192,6 +193,16 @@ impl Writer {
                 warn!(error = causes(&*error), revision = %at.revision, "what another desk appended is not settled yet");
             }
         }
+    }
+}
+
+impl RedisOptions {
+    /// Reads the files they name, and reaches for no server.
+    ///
+    /// # Errors
+    /// If a journal could not be set up with them.
+    pub fn check(&self) -> Result<(), SetUpError> {
+        Connector::new(self).map(|_| ())
     }
 }
 

@@ -72,8 +72,9 @@ pub struct BadRedisUrl {
     why: String,
 }
 
-/// The text up to the last `@` names a user: nothing of it is repeated.
-fn redacted(text: &str) -> String {
+/// A URL as it may be shown: the text up to the last `@` names a user, and nothing of it is repeated.
+#[must_use]
+pub fn redacted(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
         _ => text.to_owned(),
