@@ -261,4 +261,7 @@ pub struct ServeArgs {
     /// A data file of the platform's own links instead of the built-in one
     #[arg(long, env = "WITHHELD_LINKS", value_name = "FILE")]
     pub links: Option<PathBuf>,
+    /// A data file that says what takes a second person, instead of the built-in one
+    #[arg(long, env = "WITHHELD_POLICY", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
 }

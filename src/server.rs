@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::{HttpListen, JournalUrl, ServeArgs};
 use crate::desk;
 use crate::domain::locator::Links;
+use crate::domain::policy::Policy;
 use crate::domain::regime::Regimes;
 use crate::domain::rules::Rules;
 use crate::domain::territory::{DataError, Groups};
@@ -128,6 +129,7 @@ fn rules(args: &ServeArgs) -> Result<Rules, ServeError> {
         regimes: data(args.regimes.as_deref(), Regimes::parse, Regimes::builtin)?,
         groups: data(args.groups.as_deref(), Groups::parse, Groups::builtin)?,
         links: data(args.links.as_deref(), Links::parse, Links::builtin)?,
+        policy: data(args.policy.as_deref(), Policy::parse, Policy::builtin)?,
     })
 }
 

@@ -13,7 +13,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve};
+use crate::harness::{ONE_PERSON, Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve};
 
 async fn health(endpoint: &str) -> HealthClient<Channel> {
     HealthClient::new(Channel::from_shared(endpoint.to_owned()).unwrap().connect().await.unwrap())
@@ -61,7 +61,7 @@ async fn health_is_told_on_both_listeners_for_the_whole_and_each_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_though_raw_connections_idle_and_a_client_never_reads() {
     let (_dir, journal) = mk_journal();
-    let service = Service::start_with(&journal, &["--drain", "1s"]).await;
+    let service = Service::start_with(&journal, &[["--drain", "1s"], ONE_PERSON].concat()).await;
     let mut orders = service.orders().await;
     orders.apply_order(mk_apply(mk_order("order", &["IN"]), mk_accounts(1..=10_000))).await.unwrap();
     let address = service.queries.trim_start_matches("http://");
