@@ -216,9 +216,6 @@ pub fn reject(order: &Order, now: Timestamp) -> Result<Decision, Rejection> {
 }
 
 /// Has a lifting wait for a second person.
-///
-/// # Errors
-/// If it would lapse past the end of time.
 pub fn propose_lift(state: &State, order: &Order, lift: Lift, expires_at: Timestamp, now: Timestamp) -> Decision {
     let grounds: Arc<[Ground]> = Arc::new([Ground::Lifting]);
     let (effect, outcome) = lifting(state, order, &lift, &grounds, now);
