@@ -8,7 +8,7 @@ use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
 
 use super::{reason, refused, worldwide};
 use crate::harness::{approve, look, mk_accounts, mk_apply, mk_context, mk_order};
-use crate::time::{Clocked, next_change, secs, stamp};
+use crate::time::{Clocked, secs, stamp};
 
 const NOW: &str = "2021-02-01T08:00:00Z";
 const DAY: i64 = 24 * 3_600;
@@ -86,30 +86,40 @@ async fn an_order_starts_at_its_time_or_when_it_is_approved_whichever_is_later()
     assert_eq!(approved.effect.unwrap().accounts_changed, 0, "nothing yet");
     assert_eq!(approved.order.unwrap().state(), pb::OrderState::Scheduled);
     // Of the other one, which waits, a watcher is told nothing, not even that there is something.
-    let change = next_change(&mut watch).await;
-    assert_eq!((change.subject, change.country_codes.len()), (Some(subject(1)), 0));
+    assert_eq!(next_changes(&mut watch).await, [(1, String::new())]);
     service.hand.set(start);
-    let change = next_change(&mut watch).await;
-    assert_eq!((change.subject, change.country_codes), (Some(subject(1)), vec!["XX".to_owned()]));
+    assert_eq!(next_changes(&mut watch).await, [(1, "XX".to_owned())]);
     assert_eq!(state(&mut orders, "late").await, pb::OrderState::PendingApproval);
     service.hand.set(start + secs(60));
     approve(&mut orders, "late").await.unwrap();
-    let change = next_change(&mut watch).await;
-    assert_eq!((change.subject, change.country_codes), (Some(subject(2)), vec!["XX".to_owned()]));
+    assert_eq!(next_changes(&mut watch).await, [(2, "XX".to_owned())]);
     for (id, began) in [("early", start), ("late", start + secs(60))] {
         let get = pb::GetOrderRequest { order_id: id.to_owned(), consistency: None };
         let order = orders.get_order(get).await.unwrap().into_inner().order.unwrap();
         assert_eq!(order.effect_given_at, stamp(began), "{id}");
     }
     service.hand.set(end);
-    assert_eq!(next_change(&mut watch).await.country_codes, [""; 0]);
+    assert_eq!(next_changes(&mut watch).await, [(1, String::new()), (2, String::new())]);
     assert_eq!(state(&mut orders, "late").await, pb::OrderState::Expired);
     drop(watch);
     service.stop().await;
 }
 
-fn subject(id: u64) -> pb::withheld_countries::Subject {
-    pb::withheld_countries::Subject::AccountId(id)
+/// All that the next message with changes in it tells: accounts, and where they are withheld.
+async fn next_changes(watch: &mut tonic::Streaming<pb::WatchWithholdingsResponse>) -> Vec<(u64, String)> {
+    let told = |change: pb::WithheldCountries| match change.subject {
+        Some(pb::withheld_countries::Subject::AccountId(id)) => (id, change.country_codes.join(" ")),
+        other => panic!("{other:?}"),
+    };
+    let changes = async {
+        loop {
+            let message = watch.message().await.unwrap().unwrap();
+            if !message.changes.is_empty() {
+                return message.changes.into_iter().map(told).collect();
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), changes).await.expect("no change was told")
 }
 
 #[tokio::test(flavor = "multi_thread")]
