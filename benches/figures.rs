@@ -33,7 +33,7 @@ use withheld::record::encode;
 #[allow(dead_code, unreachable_pub, clippy::expect_used, clippy::zombie_processes, reason = "made for the tests")]
 mod harness;
 
-use harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_order};
+use harness::{ONE_PERSON, Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_order};
 
 const ENTRIES: u64 = 1_000_000;
 const MILLION: u64 = 1_000_000;
@@ -92,6 +92,7 @@ fn mk_entries(group: u64, rules: &Rules) -> Vec<Entry> {
         public_notice_url: None,
         confidential_reason: String::new(),
         redress: String::new(),
+        protected_override: None,
     };
     let plan = apply(&State::default(), rules, &request, &ItemSource::Inline(Arc::new(items)), at).unwrap();
     assert!(plan.event.dispositions.iter().all(|done| *done == Disposition::Withheld));
@@ -188,7 +189,7 @@ async fn commits(dir: &Path) {
 async fn a_million(dir: &Path) {
     let (mut upload, mut preview, mut apply) = (Rounds::default(), Rounds::default(), Rounds::default());
     for round in 0..3 {
-        let service = Service::start(&dir.join(format!("{round}.db"))).await;
+        let service = Service::start_with(&dir.join(format!("{round}.db")), &ONE_PERSON).await;
         let mut orders = service.orders().await;
         let chunks: Vec<_> = (0..100)
             .map(|chunk| {

@@ -379,6 +379,10 @@ pub struct ServeArgs {
     #[arg(help_heading = "Orders")]
     #[arg(long, env = "WITHHELD_LINKS", value_name = "FILE")]
     pub links: Option<PathBuf>,
+    /// A data file that says what takes a second person, instead of the built-in one
+    #[arg(help_heading = "Orders")]
+    #[arg(long, env = "WITHHELD_POLICY", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// What is logged: off, error, warn, info, debug or trace, and more of some parts, like info,withheld::journal=debug
     /// [RUST_LOG is read where WITHHELD_LOG_LEVEL is not set]
     #[arg(help_heading = "Log")]

@@ -47,6 +47,24 @@ pub struct Done {
     pub repeated: bool,
     /// What it changed for viewers; empty if repeated.
     pub effect: Effect,
+    /// It waits for a second person: the effect is still to come.
+    pub pending: bool,
+}
+
+impl Done {
+    /// What a decision comes to, made on a state at a revision.
+    #[must_use]
+    pub fn of(decision: &Decision, at: Revision) -> Self {
+        let nothing = Self { revision: at, repeated: false, effect: Effect::default(), pending: false };
+        match decision {
+            Decision::Write(_, effect) => Self { revision: at.next(), effect: effect.clone(), ..nothing },
+            Decision::Propose(_, effect) => {
+                Self { revision: at.next(), effect: effect.clone(), pending: true, ..nothing }
+            }
+            Decision::Repeated(revision) => Self { revision: *revision, repeated: true, ..nothing },
+            Decision::Nothing => nothing,
+        }
+    }
 }
 
 /// A command that was not carried out, or of which that is not known.
@@ -330,18 +348,17 @@ fn decide_group(published: &Published, rules: &Rules, group: Vec<Waiting>, now: 
     let mut state = published.state.clone();
     let (mut answers, mut payloads) = (Vec::with_capacity(group.len()), Vec::new());
     for waiting in &group {
-        answers.push(decide(&state, rules, &waiting.command, &waiting.by, now).map(|decision| match decision {
-            Decision::Write(event, effect) => {
+        let decision = decide(&state, rules, &waiting.command, &waiting.by, now);
+        answers.push(decision.map(|decision| {
+            let done = Done::of(&decision, state.revision());
+            if let Decision::Write(event, _) | Decision::Propose(event, _) = decision {
                 let entry = Entry { at: now, by: waiting.by.clone(), event };
-                let revision = state.revision().next();
-                if let Err(error) = state.apply(revision, &entry) {
+                if let Err(error) = state.apply(done.revision, &entry) {
                     error!(%error, "a decision does not fit the state it was made on");
                 }
                 payloads.push(encode(&entry));
-                Done { revision, repeated: false, effect }
             }
-            Decision::Repeated(revision) => Done { revision, repeated: true, effect: Effect::default() },
-            Decision::Nothing => Done { revision: state.revision(), repeated: false, effect: Effect::default() },
+            done
         }));
     }
     Decided { group, answers, after: published.position(), payloads }

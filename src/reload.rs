@@ -14,13 +14,14 @@ use crate::config::ServeArgs;
 use crate::config::layers::ConfigError;
 use crate::config::settings::{Change, Settings};
 use crate::domain::locator::Links;
+use crate::domain::policy::Policy;
 use crate::domain::regime::Regimes;
 use crate::domain::rules::Rules;
 use crate::domain::territory::{DataError, Groups};
 use crate::telemetry::{Log, causes};
 
 /// The settings that take effect without a restart.
-const CHANGEABLE: &[&str] = &["regimes", "groups", "links", "log-level"];
+const CHANGEABLE: &[&str] = &["regimes", "groups", "links", "policy", "log-level"];
 
 /// A file that a setting names cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,7 @@ pub fn rules(args: &ServeArgs) -> Result<Rules, LoadError> {
         regimes: data(args.regimes.as_deref(), Regimes::parse, Regimes::builtin)?,
         groups: data(args.groups.as_deref(), Groups::parse, Groups::builtin)?,
         links: data(args.links.as_deref(), Links::parse, Links::builtin)?,
+        policy: data(args.policy.as_deref(), Policy::parse, Policy::builtin)?,
     })
 }
 
@@ -106,6 +108,7 @@ impl Read {
             (old.regimes != new.regimes, "other regimes"),
             (old.groups != new.groups, "other country groups"),
             (old.links != new.links, "other links"),
+            (old.policy != new.policy, "another policy"),
         ];
         live.rules.store(Arc::new(new));
         changed.into_iter().filter_map(|(other, what)| other.then_some(what)).collect()

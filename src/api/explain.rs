@@ -42,11 +42,11 @@ pub(super) fn explain(
         if then {
             dark = dark.union(holds);
         }
-        let lifted = if done.takes_effect() { render::lifted_at(order, position) } else { None };
+        let since = render::since(order, now)(position);
         let also = render::also_removed(&published.state, order, item.resolution, now);
         orders.push(pb::OrderTouch {
             order: Some(render::order(order, now)),
-            item: Some(render::item(position, item, done, lifted, also)),
+            item: Some(render::item(position, item, done, since, also)),
             intervals: intervals.into_iter().map(render::interval).collect(),
             withheld_then: then && country.is_none_or(|country| holds.contains(country)),
         });

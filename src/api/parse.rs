@@ -16,7 +16,7 @@ use crate::domain::item::ItemChunk;
 use crate::domain::locator::Links;
 use crate::domain::plan::{ItemSource, OrderRequest};
 use crate::domain::regime::Confidentiality;
-use crate::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument};
+use crate::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, ProtectedOverride};
 use crate::domain::territory::TerritorySpec;
 use crate::pb::v1 as pb;
 
@@ -185,6 +185,21 @@ fn numbered<T>(from: impl Fn(u32) -> Option<T>, number: i32, what: &str) -> Resu
     })
 }
 
+fn protected_override(bad: &mut BadFields, over: Option<pb::ProtectedOverride>) -> Option<ProtectedOverride> {
+    const FIELD: &str = "order.protected_override";
+    let over = over?;
+    let ids = over.account_ids.into_iter().enumerate();
+    let ids: Vec<_> =
+        ids.filter_map(|(at, id)| bad.take(format!("{FIELD}.account_ids[{at}]"), AccountId::try_from(id))).collect();
+    if ids.is_empty() {
+        bad.add(format!("{FIELD}.account_ids"), "name at least one account");
+    } else if ids.len() > MAX_ITEMS {
+        bad.add(format!("{FIELD}.account_ids"), format!("it has {}, at most {MAX_ITEMS} are allowed", ids.len()));
+    }
+    let reason = text(bad, &format!("{FIELD}.reason"), over.reason, 4_096, true);
+    Some(ProtectedOverride { accounts: ids, reason })
+}
+
 /// An order as received.
 pub(super) fn order(bad: &mut BadFields, spec: Option<pb::OrderSpec>) -> Option<OrderRequest> {
     let Some(spec) = spec else {
@@ -228,6 +243,7 @@ pub(super) fn order(bad: &mut BadFields, spec: Option<pb::OrderSpec>) -> Option<
         public_notice_url: Some(url).filter(|url| !url.is_empty()).map(Into::into),
         confidential_reason: text(bad, "order.confidential_reason", spec.confidential_reason, 4_096, false),
         redress: text(bad, "order.redress", spec.redress, 4_096, false),
+        protected_override: protected_override(bad, spec.protected_override),
         // Last, so that every other field has been looked at when one of these is missing.
         order_id: order_id?,
         instrument: instrument?,
@@ -251,9 +267,9 @@ pub(super) fn correspondence(
 }
 
 /// The digest of a preview; unset is none.
-pub(super) fn preview_digest(bad: &mut BadFields, digest: &[u8]) -> Option<Digest> {
+pub(super) fn preview_digest(bad: &mut BadFields, field: &str, digest: &[u8]) -> Option<Digest> {
     if digest.is_empty() {
         return None;
     }
-    bad.take("preview_digest", Digest::from_slice(digest).ok_or("it has not the 32 bytes of a preview's digest"))
+    bad.take(field, Digest::from_slice(digest).ok_or("it has not the 32 bytes of a preview's digest"))
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::domain::approval::{Approval, Ground, Proposed, Verdict};
 use crate::domain::country::CountrySet;
 use crate::domain::effect::Effect;
-use crate::domain::event::{OrderChange, Recorded};
+use crate::domain::event::{Lift, OrderChange, Recorded};
 use crate::domain::ids::Subject;
 use crate::domain::item::{Disposition, Item, subject_of};
 use crate::domain::locator::{Resolution, Unsupported};
@@ -92,15 +93,55 @@ pub(super) fn effect(effect: &Effect) -> pb::Effect {
     }
 }
 
+/// What has become, since it was decided on, of an item that was to be withheld.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Since {
+    /// It stands as decided.
+    Stands,
+    /// It was lifted then, with its order or on its own.
+    Lifted(Timestamp),
+    /// It never was withheld: its order was rejected.
+    Rejected,
+    /// It never was withheld: nobody approved its order in time.
+    Unapproved,
+}
+
+/// That, for the item at each position of an order.
+pub(super) fn since(order: &Order, now: Timestamp) -> impl Fn(u32) -> Since + '_ {
+    let (state, whole) = (order.state(now), lifted_as_a_whole(order));
+    move |position| match state {
+        OrderState::Rejected => Since::Rejected,
+        OrderState::ExpiredUnapproved => Since::Unapproved,
+        _ => order.item_lifted_at(position).or(whole).map_or(Since::Stands, Since::Lifted),
+    }
+}
+
+fn lifted_as_a_whole(order: &Order) -> Option<Timestamp> {
+    let lift =
+        |(recorded, change): &(Recorded, OrderChange)| (change.lift() == Some(Lift::Whole)).then_some(recorded.at);
+    order.later().iter().find_map(lift)
+}
+
 /// The public disposition of an item, its cause as a word, and as a sentence.
 fn done(
     disposition: Disposition,
     resolution: Resolution,
-    lifted: bool,
+    since: Since,
 ) -> (pb::Disposition, &'static str, &'static str) {
+    match (disposition.takes_effect(), since) {
+        (false, _) | (true, Since::Stands) => {}
+        (true, Since::Lifted(_)) => return (pb::Disposition::Lifted, "", ""),
+        (true, Since::Rejected) => return (pb::Disposition::NoAction, "rejected", "the order was rejected"),
+        (true, Since::Unapproved) => {
+            return (pb::Disposition::NoAction, "expired_unapproved", "nobody approved the order in time");
+        }
+    }
     match disposition {
-        Disposition::Withheld | Disposition::RemovedOwnRules if lifted => (pb::Disposition::Lifted, "", ""),
         Disposition::Withheld => (pb::Disposition::Withheld, "", ""),
+        Disposition::WithheldByOverride => {
+            let sentence = "the account is protected, and withheld all the same by the order's override";
+            (pb::Disposition::Withheld, "protected_override", sentence)
+        }
         Disposition::RemovedOwnRules => (pb::Disposition::RemovedOwnRules, "", ""),
         Disposition::DeclinedByDesk => (pb::Disposition::Declined, "desk", "the desk declined it"),
         Disposition::DeclinedProtected(category) => {
@@ -134,11 +175,11 @@ pub(super) const fn undone(resolution: Resolution) -> (&'static str, &'static st
 
 /// Items by disposition and cause.
 pub(super) fn dispositions(
-    counted: impl Iterator<Item = (Disposition, Resolution, bool)>,
+    counted: impl Iterator<Item = (Disposition, Resolution, Since)>,
 ) -> Vec<pb::DispositionCount> {
     let mut counts: BTreeMap<(i32, &'static str), u64> = BTreeMap::new();
-    for (disposition, resolution, lifted) in counted {
-        let (disposition, cause, _) = done(disposition, resolution, lifted);
+    for (disposition, resolution, since) in counted {
+        let (disposition, cause, _) = done(disposition, resolution, since);
         *counts.entry((disposition.into(), cause)).or_default() += 1;
     }
     let count = |((disposition, cause), items): ((i32, &str), u64)| pb::DispositionCount {
@@ -154,10 +195,14 @@ pub(super) fn item(
     position: u32,
     item: Item<'_>,
     disposition: Disposition,
-    lifted_at: Option<Timestamp>,
+    since: Since,
     also_removed: bool,
 ) -> pb::ItemOutcome {
-    let (done, cause, explanation) = done(disposition, item.resolution, lifted_at.is_some());
+    let (done, cause, explanation) = done(disposition, item.resolution, since);
+    let lifted_at = match since {
+        Since::Lifted(at) if disposition.takes_effect() => Some(at),
+        Since::Lifted(_) | Since::Stands | Since::Rejected | Since::Unapproved => None,
+    };
     pb::ItemOutcome {
         item_number: position.saturating_add(1),
         line: item.line,
@@ -171,15 +216,6 @@ pub(super) fn item(
         lifted_at: lifted_at.map(time),
         also_removed_own_rules: also_removed,
     }
-}
-
-/// When the item at a position was lifted: with its order, or on its own.
-pub(super) fn lifted_at(order: &Order, position: u32) -> Option<Timestamp> {
-    order.item_lifted_at(position).or_else(|| {
-        let lift =
-            |(recorded, change): &(Recorded, OrderChange)| (*change == OrderChange::Lifted).then_some(recorded.at);
-        order.later().iter().find_map(lift)
-    })
 }
 
 /// Whether a subject is removed under own rules by an order other than this.
@@ -227,6 +263,10 @@ pub(super) fn spec(spec: &OrderSpec) -> pb::OrderSpec {
         public_notice_url: spec.public_notice_url.as_deref().unwrap_or_default().to_owned(),
         confidential_reason: spec.confidential_reason.clone(),
         redress: spec.redress.clone(),
+        protected_override: spec.protected_override.as_ref().map(|over| pb::ProtectedOverride {
+            account_ids: over.accounts.iter().map(|id| id.get()).collect(),
+            reason: over.reason.clone(),
+        }),
     }
 }
 
@@ -234,21 +274,55 @@ pub(super) fn state_number(state: OrderState) -> i32 {
     i32::try_from(state.number()).unwrap_or_default()
 }
 
+/// The second person that an order's last change to need one needs, or needed.
+fn approval(order: &Order, now: Timestamp) -> Option<pb::Approval> {
+    let Approval { of, proposed, proposal, decided } = order.approval()?;
+    let what = match of {
+        Proposed::Apply => pb::Proposed::Apply,
+        Proposed::Lift(Lift::Whole) => pb::Proposed::Lift,
+        Proposed::Lift(Lift::Items(_)) => pb::Proposed::LiftItems,
+    };
+    let state = match decided {
+        Some((_, Verdict::Approved)) => pb::ApprovalState::Approved,
+        Some((_, Verdict::Rejected)) => pb::ApprovalState::Rejected,
+        None if order.waits(now).is_some() => pb::ApprovalState::Pending,
+        None => pb::ApprovalState::Expired,
+    };
+    let decision = decided.as_ref().map(|(recorded, _)| recorded);
+    Some(pb::Approval {
+        proposed: what.into(),
+        state: state.into(),
+        grounds: grounds(&proposal.grounds),
+        proposed_by: proposed.by.actor.to_string(),
+        proposed_at: Some(time(proposed.at)),
+        proposed_revision: proposed.revision.get(),
+        expires_at: order.approval_lapses_at().map(time),
+        decided_by: decision.map(|recorded| recorded.by.actor.to_string()).unwrap_or_default(),
+        decided_at: decision.map(|recorded| time(recorded.at)),
+        decided_revision: decision.map_or(0, |recorded| recorded.revision.get()),
+        accounts_changed: proposal.changed.accounts,
+        posts_changed: proposal.changed.posts,
+    })
+}
+
+/// Why something takes two, as words.
+pub(super) fn grounds(grounds: &[Ground]) -> Vec<String> {
+    grounds.iter().map(|ground| ground.as_str().to_owned()).collect()
+}
+
 /// An order as recorded, without its history.
 pub(super) fn order(order: &Order, now: Timestamp) -> pb::Order {
-    let state = order.state(now);
-    let whole_lifted = state == OrderState::Lifted;
+    let (state, since) = (order.state(now), since(order, now));
     let counted = order.dispositions().iter().zip(order.items().resolutions()).zip(0_u32..);
-    let counted = counted.map(|((disposition, resolution), position)| {
-        (*disposition, resolution, whole_lifted || order.item_lifted_at(position).is_some())
-    });
+    let counted = counted.map(|((disposition, resolution), position)| (*disposition, resolution, since(position)));
     let intervals = order.intervals();
     let gave_effect = intervals.first().map(|i| i.from).filter(|from| *from <= now);
-    let ended = matches!(state, OrderState::Lifted | OrderState::Expired);
     let ended_at = match state {
         OrderState::Expired => order.spec().expires_at,
-        _ if ended => lifted_at(order, u32::MAX),
-        _ => None,
+        OrderState::Lifted => lifted_as_a_whole(order),
+        OrderState::Rejected => order.approval().and_then(|a| a.decided.as_ref()).map(|(recorded, _)| recorded.at),
+        OrderState::ExpiredUnapproved => order.approval_lapses_at(),
+        OrderState::Scheduled | OrderState::InForce | OrderState::Stayed | OrderState::PendingApproval => None,
     };
     pb::Order {
         spec: Some(spec(order.spec())),
@@ -260,12 +334,13 @@ pub(super) fn order(order: &Order, now: Timestamp) -> pb::Order {
         },
         items: order.items().len() as u64,
         dispositions: dispositions(counted),
-        applied_at: Some(time(order.applied().at)),
+        applied_at: order.applied().map(|applied| time(applied.at)),
         effect_given_at: gave_effect.map(time),
         ended_at: ended_at.map(time),
-        applied_revision: order.applied().revision.get(),
+        applied_revision: order.applied().map_or(0, |applied| applied.revision.get()),
         last_revision: order.last().revision.get(),
         history: Vec::new(),
+        approval: approval(order, now),
     }
 }
 
@@ -286,13 +361,20 @@ pub(super) fn order_with_history(of: &Order, now: Timestamp) -> pb::Order {
             external_ref: letter.external_ref.clone(),
         }),
     };
-    let mut history = vec![event(of.applied(), "applied", 0, None)];
+    let first = if of.first_proposal().is_some() { "proposed" } else { "applied" };
+    let mut history = vec![event(of.recorded(), first, 0, None)];
     history.extend(of.later().iter().map(|(recorded, change)| match change {
         OrderChange::Lifted => event(recorded, "lifted", 0, None),
         OrderChange::ItemsLifted(positions) => event(recorded, "items_lifted", positions.len(), None),
         OrderChange::Stayed => event(recorded, "stayed", 0, None),
         OrderChange::Resumed => event(recorded, "resumed", 0, None),
         OrderChange::Correspondence(letter) => event(recorded, "correspondence", 0, Some(letter)),
+        OrderChange::Approved(_) => event(recorded, "approved", 0, None),
+        OrderChange::Rejected => event(recorded, "rejected", 0, None),
+        OrderChange::LiftProposed(Lift::Whole, _) => event(recorded, "lift_proposed", 0, None),
+        OrderChange::LiftProposed(Lift::Items(at), _) => event(recorded, "items_lift_proposed", at.len(), None),
+        OrderChange::LiftApproved(Lift::Whole) => event(recorded, "lift_approved", 0, None),
+        OrderChange::LiftApproved(Lift::Items(at)) => event(recorded, "items_lift_approved", at.len(), None),
     }));
     pb::Order { history, ..order(of, now) }
 }

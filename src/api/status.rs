@@ -279,6 +279,29 @@ fn rejected(rejection: Rejection) -> Answer {
         Rejection::OrderIdTaken { order, revision } => answer(Code::AlreadyExists, Reason::OrderIdTaken, &message)
             .with("order_id", order)
             .with("revision", revision),
+        Rejection::OrderIdSpent { order, state, revision } => {
+            answer(Code::AlreadyExists, Reason::OrderIdTaken, &message)
+                .with("order_id", order)
+                .with("state", state.as_str())
+                .with("revision", revision)
+        }
+        Rejection::OverrideNotNamed { .. } => invalid(Reason::BadFields, "order.protected_override.account_ids"),
+        Rejection::OutcomeChanged { order, differs } => {
+            answer(Code::FailedPrecondition, Reason::PreviewOutdated, &message)
+                .with("order_id", order)
+                .with("changed", differs.join("; "))
+        }
+        Rejection::OwnProposal { order, .. } => {
+            answer(Code::PermissionDenied, Reason::OwnProposal, &message).with("order_id", order)
+        }
+        Rejection::NothingPending { order, state } => {
+            answer(Code::FailedPrecondition, Reason::NothingPending, &message)
+                .with("order_id", order)
+                .with("state", state.as_str())
+        }
+        Rejection::ApprovalPending(order) => {
+            answer(Code::FailedPrecondition, Reason::ApprovalPending, &message).with("order_id", order)
+        }
         Rejection::RequestIdTaken { request, revision } => {
             answer(Code::AlreadyExists, Reason::RequestIdTaken, &message)
                 .with("request_id", request)

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::status::ServiceError;
 use super::{Context, compute, render};
-use crate::domain::event::OrderChange;
+use crate::domain::event::{Lift, OrderChange};
 use crate::domain::ids::{Revision, Subject};
 use crate::domain::item::subject_of;
 use crate::domain::order::Order;
@@ -141,8 +141,7 @@ async fn send(
 /// A time up to which a reader of this revision was told of every start and end: no snapshot is older than its entries.
 fn time_of(state: &State, revision: Revision) -> Timestamp {
     let up_to = |order: &Order| {
-        let applied = order.applied();
-        let recorded = std::iter::once(applied).chain(order.later().iter().map(|(recorded, _)| recorded));
+        let recorded = std::iter::once(order.recorded()).chain(order.later().iter().map(|(recorded, _)| recorded));
         recorded.filter(|r| r.revision <= revision).map(|r| r.at).max()
     };
     state.orders().iter().filter_map(|order| up_to(order)).max().unwrap_or(Timestamp::MIN)
@@ -158,22 +157,25 @@ fn changed_since(state: &State, told: Told, now: Timestamp) -> Vec<Subject> {
         }
     };
     let passed = |at: Option<Timestamp>| at.is_some_and(|at| told.at < at && at <= now);
-    for order in state.orders().iter().filter(|order| {
-        order.last().revision > told.revision || passed(order.spec().effective_from) || passed(order.spec().expires_at)
-    }) {
+    for order in state.orders() {
+        // What waits for a second person, or never was approved, is nothing to viewers: not even that it is there.
+        let Some(applied) = order.applied() else { continue };
+        let by_itself = passed(order.spec().effective_from) || passed(order.spec().expires_at);
+        if order.last().revision <= told.revision && !by_itself {
+            continue;
+        }
         let news: Vec<&OrderChange> =
             order.later().iter().filter(|(r, _)| r.revision > told.revision).map(|(_, change)| change).collect();
-        let whole = order.applied().revision > told.revision
-            || passed(order.spec().effective_from)
-            || passed(order.spec().expires_at)
-            || news.iter().any(|c| matches!(c, OrderChange::Lifted | OrderChange::Stayed | OrderChange::Resumed));
-        if whole {
+        let stands_anew = |change: &OrderChange| {
+            matches!(change, OrderChange::Stayed | OrderChange::Resumed) || change.lift() == Some(Lift::Whole)
+        };
+        if by_itself || applied.revision > told.revision || news.iter().any(|change| stands_anew(change)) {
             let dark = order.items().resolutions().zip(order.dispositions()).filter(|(_, done)| done.takes_effect());
             dark.filter_map(|(resolution, _)| subject_of(resolution)).for_each(&mut add);
             continue;
         }
         for change in news {
-            if let OrderChange::ItemsLifted(positions) = change {
+            if let Some(Lift::Items(positions)) = change.lift() {
                 let items = positions.iter().filter_map(|at| order.items().get(*at as usize));
                 items.filter_map(|item| subject_of(item.resolution)).for_each(&mut add);
             }

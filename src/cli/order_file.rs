@@ -34,6 +34,16 @@ struct OrderFile {
     confidential_reason: String,
     #[serde(default)]
     redress: String,
+    protected_override: Option<Override>,
+}
+
+/// Protected accounts to withhold all the same.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Override {
+    /// As text: TOML's numbers are too small for some of them.
+    accounts: Vec<String>,
+    reason: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,6 +109,14 @@ fn territory(territory: Territory) -> Result<pb::Territory, String> {
     Ok(pb::Territory { territory: Some(territory) })
 }
 
+fn protected_override(over: Override) -> Result<pb::ProtectedOverride, String> {
+    let id = |text: &String| {
+        text.parse::<u64>().map_err(|_| format!("protected_override.accounts: `{text}` is not an account id"))
+    };
+    let account_ids: Result<Vec<u64>, String> = over.accounts.iter().map(id).collect();
+    Ok(pb::ProtectedOverride { account_ids: account_ids?, reason: over.reason })
+}
+
 /// What is wrong with the TOML, in the words of who writes it.
 fn explained(error: &toml::de::Error) -> String {
     let said = error.to_string();
@@ -143,6 +161,7 @@ fn parse(text: &str) -> Result<pb::OrderSpec, String> {
         public_notice_url: file.public_notice_url,
         confidential_reason: file.confidential_reason,
         redress: file.redress,
+        protected_override: file.protected_override.map(protected_override).transpose()?,
     })
 }
 
@@ -157,6 +176,22 @@ mod tests {
         let spec = parse(&format!("{LEAST}[territory]\ncountries = ['IN']\n")).unwrap();
         assert_eq!(spec.instrument, i32::from(pb::Instrument::CourtOrder));
         assert_eq!(spec.specified_items, None);
+    }
+
+    #[test]
+    fn an_override_names_accounts_and_says_why() {
+        let with = |over: &str| parse(&format!("{LEAST}[territory]\ngroup = 'EU'\n[protected_override]\n{over}\n"));
+        let over = with("accounts = ['18446744073709551615', '7']\nreason = 'a court said so'").unwrap();
+        assert_eq!(over.protected_override.unwrap().account_ids, [u64::MAX, 7]);
+        for (bad, says) in [
+            ("accounts = ['1.2E+18']\nreason = 'r'", "`1.2E+18` is not an account id"),
+            ("accounts = [7]\nreason = 'r'", "expected a string"),
+            ("accounts = ['7']", "reason"),
+            ("reason = 'r'", "accounts"),
+        ] {
+            let error = with(bad).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

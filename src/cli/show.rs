@@ -140,6 +140,62 @@ pub(super) fn item_json(item: &pb::ItemOutcome) -> Value {
     })
 }
 
+fn approval_state(number: i32) -> String {
+    word(pb::ApprovalState::try_from(number).unwrap_or_default().as_str_name(), "APPROVAL_STATE_")
+}
+
+fn proposed(number: i32) -> String {
+    word(pb::Proposed::try_from(number).unwrap_or_default().as_str_name(), "PROPOSED_")
+}
+
+pub(super) fn deadline(number: i32) -> String {
+    word(pb::Deadline::try_from(number).unwrap_or_default().as_str_name(), "DEADLINE_")
+}
+
+/// Grounds for a second person, for people.
+pub(super) fn grounds_text(grounds: &[String]) -> String {
+    grounds.iter().map(|ground| ground.replace('_', " ")).collect::<Vec<_>>().join(", ")
+}
+
+fn approval_json(approval: &pb::Approval) -> Value {
+    json!({
+        "proposed": proposed(approval.proposed), "state": approval_state(approval.state), "grounds": approval.grounds,
+        "proposed_by": approval.proposed_by, "proposed_at": time(approval.proposed_at.as_ref()),
+        "proposed_revision": approval.proposed_revision.to_string(),
+        "expires_at": unset(time(approval.expires_at.as_ref())),
+        "decided_by": unset(approval.decided_by.clone()), "decided_at": unset(time(approval.decided_at.as_ref())),
+        "decided_revision": (approval.decided_revision > 0).then(|| approval.decided_revision.to_string()),
+        "accounts_changed": approval.accounts_changed, "posts_changed": approval.posts_changed,
+    })
+}
+
+fn override_json(over: &pb::ProtectedOverride) -> Value {
+    let ids: Vec<String> = over.account_ids.iter().map(ToString::to_string).collect();
+    json!({"account_ids": ids, "reason": over.reason})
+}
+
+/// Who proposed what and who decided, for people.
+fn approval_text(approval: &pb::Approval) -> String {
+    let what = match pb::Proposed::try_from(approval.proposed).unwrap_or_default() {
+        pb::Proposed::Apply | pb::Proposed::Unspecified => "proposed",
+        pb::Proposed::Lift => "lifting proposed",
+        pb::Proposed::LiftItems => "lifting of items proposed",
+    };
+    let (who, why) = (&approval.proposed_by, grounds_text(&approval.grounds));
+    let then = match pb::ApprovalState::try_from(approval.state).unwrap_or_default() {
+        pb::ApprovalState::Pending => {
+            format!("waits for somebody else until {}", seconds(approval.expires_at.as_ref()))
+        }
+        pb::ApprovalState::Approved => format!("approved by {}", approval.decided_by),
+        pb::ApprovalState::Rejected => format!("rejected by {}", approval.decided_by),
+        pb::ApprovalState::Expired => {
+            format!("lapsed at {}, nobody decided", seconds(approval.expires_at.as_ref()))
+        }
+        pb::ApprovalState::Unspecified => String::new(),
+    };
+    format!("{what} by {who} ({why}); {then}")
+}
+
 pub(super) fn order_json(order: &pb::Order) -> Value {
     let spec = order.spec.clone().unwrap_or_default();
     let history = order.history.iter().map(|event| {
@@ -171,6 +227,8 @@ pub(super) fn order_json(order: &pb::Order) -> Value {
         "ended_at": unset(time(order.ended_at.as_ref())),
         "public_notice_url": unset(spec.public_notice_url), "confidential_reason": unset(spec.confidential_reason),
         "redress": unset(spec.redress),
+        "protected_override": spec.protected_override.as_ref().map(override_json),
+        "approval": order.approval.as_ref().map(approval_json),
         "applied_revision": order.applied_revision.to_string(), "last_revision": order.last_revision.to_string(),
         "history": history.collect::<Vec<_>>(),
     })
@@ -204,6 +262,13 @@ impl Output {
             ("notice", spec.public_notice_url),
             ("why", spec.confidential_reason),
             ("redress", spec.redress),
+            (
+                "override",
+                spec.protected_override.map_or_else(String::new, |over| {
+                    format!("{}: {}", counted(over.account_ids.len() as u64, "protected account"), over.reason)
+                }),
+            ),
+            ("approval", order.approval.as_ref().map(approval_text).unwrap_or_default()),
             ("items", order.items.to_string()),
         ];
         for count in &order.dispositions {

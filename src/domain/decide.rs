@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::approval::{self, Proposal};
 use super::digest::Digest;
 use super::effect::{self, Effect};
-use super::event::{Attribution, Event, OrderChange};
+use super::event::{Attribution, Event, Lift, OrderChange};
 use super::ids::{AccountId, OrderId, Revision, UploadId};
 use super::item::ItemChunk;
-use super::lift;
 use super::order::{Order, OrderState};
 use super::plan::{self, ItemSource, OrderRequest};
 use super::protection::Category;
@@ -36,7 +36,7 @@ pub enum Command {
         /// That time.
         before: Timestamp,
     },
-    /// Put an order into force.
+    /// Put an order into force, or have it wait for a second person.
     ApplyOrder {
         /// The order.
         order: Box<OrderRequest>,
@@ -45,6 +45,15 @@ pub enum Command {
         /// What the preview said; `None`: not asked.
         preview: Option<Digest>,
     },
+    /// Carry out what waits for a second person.
+    ApproveOrder {
+        /// The order.
+        order: OrderId,
+        /// Of the outcome that was seen; `None`: not asked.
+        digest: Option<Digest>,
+    },
+    /// End what waits for a second person.
+    RejectOrder(OrderId),
     /// End an order.
     LiftOrder(OrderId),
     /// End an order for some items.
@@ -76,6 +85,8 @@ pub enum Command {
 pub enum Decision {
     /// Write this; it changes that for viewers.
     Write(Event, Effect),
+    /// Write this, a proposal: it changes nothing yet, and that for viewers once a second person approves it.
+    Propose(Event, Effect),
     /// It was written before, at this revision.
     Repeated(Revision),
     /// It is so already: there is nothing to write.
@@ -111,30 +122,45 @@ pub fn decide(
             if old.is_empty() { Ok(Decision::Nothing) } else { write(Event::UploadsDiscarded(old)) }
         }
         Command::ApplyOrder { order, items, preview } => apply_order(state, rules, order, items, *preview, now),
+        Command::ApproveOrder { order, digest } => approval::approve(state, find(state, order)?, *digest, by, now),
+        Command::RejectOrder(order) => approval::reject(find(state, order)?, now),
         Command::LiftOrder(id) => {
             let order = find(state, id)?;
             match order.state(now) {
-                OrderState::Lifted | OrderState::Expired => Err(wrong(order, now, "lifted")),
                 OrderState::Scheduled | OrderState::InForce | OrderState::Stayed => {
-                    Ok(change(state, order, OrderChange::Lifted, now))
+                    lift(state, rules, order, Lift::Whole, now)
                 }
+                OrderState::Lifted
+                | OrderState::Expired
+                | OrderState::PendingApproval
+                | OrderState::Rejected
+                | OrderState::ExpiredUnapproved => Err(wrong(order, now, "lifted")),
             }
         }
-        Command::LiftItems { order, items } => lift_items(state, find(state, order)?, items, now),
+        Command::LiftItems { order, items } => lift_items(state, rules, find(state, order)?, items, now),
         Command::StayOrder(id) => {
             let order = find(state, id)?;
             match order.state(now) {
                 OrderState::Scheduled | OrderState::InForce => Ok(change(state, order, OrderChange::Stayed, now)),
-                OrderState::Stayed | OrderState::Lifted | OrderState::Expired => Err(wrong(order, now, "stayed")),
+                OrderState::Stayed
+                | OrderState::Lifted
+                | OrderState::Expired
+                | OrderState::PendingApproval
+                | OrderState::Rejected
+                | OrderState::ExpiredUnapproved => Err(wrong(order, now, "stayed")),
             }
         }
         Command::ResumeOrder(id) => {
             let order = find(state, id)?;
             match order.state(now) {
                 OrderState::Stayed => Ok(change(state, order, OrderChange::Resumed, now)),
-                OrderState::Scheduled | OrderState::InForce | OrderState::Lifted | OrderState::Expired => {
-                    Err(wrong(order, now, "resumed"))
-                }
+                OrderState::Scheduled
+                | OrderState::InForce
+                | OrderState::Lifted
+                | OrderState::Expired
+                | OrderState::PendingApproval
+                | OrderState::Rejected
+                | OrderState::ExpiredUnapproved => Err(wrong(order, now, "resumed")),
             }
         }
         Command::RecordCorrespondence { order, correspondence } => {
@@ -175,22 +201,57 @@ fn apply_order(
     now: Timestamp,
 ) -> Result<Decision, Rejection> {
     if let Some(order) = state.order(&request.order_id) {
-        let taken = || Rejection::OrderIdTaken { order: order.id().clone(), revision: order.applied().revision };
-        let list = match items {
-            // The upload this very order took is gone, so its items are the order's own.
-            ItemSource::Staged(upload) if order.upload() == Some(upload) => order.items().clone(),
-            source @ (ItemSource::Staged(_) | ItemSource::Inline(_)) => plan::take(state, source)?,
-        };
-        let same = plan::content(request, &list) == order.content();
-        return if same { Ok(Decision::Repeated(order.applied().revision)) } else { Err(taken()) };
+        return repeated(state, order, request, items, now);
     }
     let plan = plan::apply(state, rules, request, items, now)?;
     if preview.is_some_and(|digest| digest != plan.digest) {
         return Err(Rejection::PreviewOutdated(request.order_id.clone()));
     }
+    let changed = plan.effect.changed;
     let effect =
         if plan.event.spec.effective_from.is_some_and(|from| from > now) { Effect::default() } else { plan.effect };
-    Ok(Decision::Write(Event::OrderApplied(plan.event), effect))
+    if plan.grounds.is_empty() {
+        return Ok(Decision::Write(Event::OrderApplied(plan.event), effect));
+    }
+    let (grounds, outcome) = (plan.grounds.into(), plan.digest);
+    let proposal = Proposal { grounds, expires_at: lapses_at(rules, now), outcome, changed };
+    Ok(Decision::Propose(Event::OrderProposed { order: plan.event, proposal }, effect))
+}
+
+/// What is said to whoever applies an order whose id is known.
+fn repeated(
+    state: &State,
+    order: &Order,
+    request: &OrderRequest,
+    items: &ItemSource,
+    now: Timestamp,
+) -> Result<Decision, Rejection> {
+    let stands = order.state(now);
+    if matches!(stands, OrderState::Rejected | OrderState::ExpiredUnapproved) {
+        let (order, revision) = (order.id().clone(), order.last().revision);
+        return Err(Rejection::OrderIdSpent { order, state: stands, revision });
+    }
+    let revision = order.recorded().revision;
+    let list = match items {
+        // The upload this very order took is gone, so its items are the order's own.
+        ItemSource::Staged(upload) if order.upload() == Some(upload) => order.items().clone(),
+        source @ (ItemSource::Staged(_) | ItemSource::Inline(_)) => plan::take(state, source)?,
+    };
+    if plan::content(request, &list) == order.content() {
+        Ok(Decision::Repeated(revision))
+    } else {
+        Err(Rejection::OrderIdTaken { order: order.id().clone(), revision })
+    }
+}
+
+/// When what is proposed now lapses.
+fn lapses_at(rules: &Rules, now: Timestamp) -> Timestamp {
+    now.checked_add(rules.policy.expires_after).unwrap_or(Timestamp::MAX)
+}
+
+/// A change of an order, as an event.
+pub(super) fn standing_change(order: &Order, change: OrderChange) -> Event {
+    Event::OrderChanged { order: order.id().clone(), change }
 }
 
 /// A change of standing, with what it changes for viewers.
@@ -199,24 +260,40 @@ fn change(state: &State, order: &Order, change: OrderChange, now: Timestamp) -> 
     let to_force = change == OrderChange::Resumed && order.starts_at() <= now;
     let subjects = order.effective_items().map(|(_, subject)| subject);
     let effect = effect::of_standing(state, order.number(), subjects, from_force, to_force, now);
-    Decision::Write(Event::OrderChanged { order: order.id().clone(), change }, effect)
+    Decision::Write(standing_change(order, change), effect)
 }
 
-fn lift_items(state: &State, order: &Order, items: &ItemSource, now: Timestamp) -> Result<Decision, Rejection> {
-    if matches!(order.state(now), OrderState::Lifted | OrderState::Expired) {
+/// Lifts an order, or some of it; or has that wait for a second person.
+fn lift(state: &State, rules: &Rules, order: &Order, lift: Lift, now: Timestamp) -> Result<Decision, Rejection> {
+    if order.waits(now).is_some() {
+        return Err(Rejection::ApprovalPending(order.id().clone()));
+    }
+    let (takes_two, change) = match &lift {
+        Lift::Whole => (rules.policy.lifting.orders, OrderChange::Lifted),
+        Lift::Items(positions) => (rules.policy.lifting.items, OrderChange::ItemsLifted(Arc::clone(positions))),
+    };
+    if takes_two {
+        return Ok(approval::propose_lift(state, order, lift, lapses_at(rules, now), now));
+    }
+    let (effect, _) = approval::lifting(state, order, &lift, &[], now);
+    Ok(Decision::Write(standing_change(order, change), effect))
+}
+
+fn lift_items(
+    state: &State,
+    rules: &Rules,
+    order: &Order,
+    items: &ItemSource,
+    now: Timestamp,
+) -> Result<Decision, Rejection> {
+    let stands = order.state(now);
+    if stands.is_final() || stands == OrderState::PendingApproval {
         return Err(wrong(order, now, "lifted in part"));
     }
     let list = plan::take(state, items)?;
     if list.is_empty() {
         return Err(Rejection::NoItems);
     }
-    let positions = lift::positions(order, &list)?;
-    let subjects = positions
-        .iter()
-        .filter_map(|at| order.items().get(*at as usize))
-        .filter_map(|item| super::item::subject_of(item.resolution));
-    let from_force = order.state(now) == OrderState::InForce;
-    let effect = effect::of_standing(state, order.number(), subjects, from_force, false, now);
-    let change = OrderChange::ItemsLifted(positions.into());
-    Ok(Decision::Write(Event::OrderChanged { order: order.id().clone(), change }, effect))
+    let positions = super::lift::positions(order, &list)?;
+    lift(state, rules, order, Lift::Items(positions.into()), now)
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::country::CountrySet;
+use super::digest::Digester;
 use super::holdings::SetNo;
 use super::ids::Subject;
 use super::order::{OrderNo, OrderState};
@@ -50,6 +51,17 @@ impl Effect {
         self.changed.count(subject);
         for code in dark.codes().into_iter().chain(back.codes()) {
             self.countries.entry(code).or_default().count(subject);
+        }
+    }
+}
+
+impl Effect {
+    /// Adds what changes where to a digest.
+    pub(super) fn digest(&self, digest: &mut Digester) {
+        for (code, change) in &self.countries {
+            digest.text(code);
+            digest.number(change.accounts);
+            digest.number(change.posts);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::approval::Proposal;
 use super::digest::Digest;
 use super::ids::{AccountId, OrderId, RequestId, Revision, UploadId};
 use super::item::{Disposition, ItemChunk};
@@ -48,6 +49,13 @@ pub enum Event {
     UploadsDiscarded(Vec<UploadId>),
     /// An order was applied.
     OrderApplied(Arc<OrderApplied>),
+    /// An order was proposed: it waits for a second person.
+    OrderProposed {
+        /// The order, with the dispositions of the time.
+        order: Arc<OrderApplied>,
+        /// Why it waits, and how long.
+        proposal: Proposal,
+    },
     /// Something happened to an order.
     OrderChanged {
         /// Which.
@@ -89,6 +97,41 @@ pub enum OrderChange {
     Resumed,
     /// Something was written about it.
     Correspondence(Correspondence),
+    /// A second person approved that it be applied: what is done about each item.
+    Approved(Arc<[Disposition]>),
+    /// Somebody rejected what waited for a second person, the order or its lifting.
+    Rejected,
+    /// Its lifting was proposed.
+    LiftProposed(Lift, Proposal),
+    /// A second person approved that.
+    LiftApproved(Lift),
+}
+
+/// What of an order is lifted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lift {
+    /// All of it.
+    Whole,
+    /// The items at these positions, ascending from 0.
+    Items(Arc<[u32]>),
+}
+
+impl OrderChange {
+    /// What it lifts, if it does, whether it took one or two.
+    #[must_use]
+    pub fn lift(&self) -> Option<Lift> {
+        match self {
+            Self::Lifted => Some(Lift::Whole),
+            Self::ItemsLifted(positions) => Some(Lift::Items(Arc::clone(positions))),
+            Self::LiftApproved(lift) => Some(lift.clone()),
+            Self::Stayed
+            | Self::Resumed
+            | Self::Correspondence(_)
+            | Self::Approved(_)
+            | Self::Rejected
+            | Self::LiftProposed(..) => None,
+        }
+    }
 }
 
 /// An entry's place and author, without what happened.

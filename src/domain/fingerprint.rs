@@ -1,6 +1,7 @@
 //! A digest of the state that is kept up with every change, so that replicas can be compared at a revision.
 //!
-//! The state is taken as a multiset of elements: who is held by which order, where each order stands, who is protected,
+//! The state is taken as a multiset of elements: who is held by which order, where each order stands, what
+//! waits for a second person, who is protected,
 //! which lists are staged, which commands are remembered. Each element is hashed to 128 bits, and the digest is their
 //! sum mod 2^128: it does not matter in which order elements came, and taking one out costs what putting it in did.
 //!
@@ -41,6 +42,7 @@ enum Kind {
     Upload = 5,
     Request = 6,
     Time = 7,
+    Waiting = 8,
 }
 
 impl Key {
@@ -86,6 +88,12 @@ impl Key {
     /// The order stands so since its last change.
     pub(crate) fn stands(self, standing: &str, last: Revision) -> Element {
         self.hash(Kind::Standing, &[&last.get().to_le_bytes(), standing.as_bytes()])
+    }
+
+    /// Something about the order, proposed at a revision, waits for a second person until a time.
+    pub(crate) fn waits(self, what: &str, proposed: Revision, until: Timestamp) -> Element {
+        let (proposed, until) = (proposed.get().to_le_bytes(), until.as_microsecond().to_le_bytes());
+        self.hash(Kind::Waiting, &[&proposed, &until, what.as_bytes()])
     }
 }
 

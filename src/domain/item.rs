@@ -179,13 +179,15 @@ pub enum Disposition {
     Unsupported,
     /// No action: an earlier item names the same subject.
     Duplicate,
+    /// Withheld although the account is protected, by the order's override.
+    WithheldByOverride,
 }
 
 impl Disposition {
     /// Whether it makes its subject dark while the order is in force.
     #[must_use]
     pub const fn takes_effect(self) -> bool {
-        matches!(self, Self::Withheld | Self::RemovedOwnRules)
+        matches!(self, Self::Withheld | Self::RemovedOwnRules | Self::WithheldByOverride)
     }
 }
 

@@ -3,9 +3,11 @@
 //! `decide(state, command, now)` says what a command would change; `state.apply(entry)` changes it. Nothing here
 //! knows tonic, redis, tokio, a file or a clock: time and data come in as values.
 
+pub mod approval;
 pub mod country;
 pub mod decide;
 pub mod digest;
+pub mod due;
 pub mod effect;
 pub mod event;
 pub mod fingerprint;
@@ -15,7 +17,9 @@ pub mod item;
 pub mod lift;
 pub mod locator;
 pub mod order;
+pub mod outcome;
 pub mod plan;
+pub mod policy;
 pub mod protection;
 pub mod regime;
 pub mod rejection;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::approval::{Approval, Proposal, Proposed, Verdict};
 use super::digest::Digest;
-use super::event::{OrderApplied, OrderChange, Recorded};
+use super::event::{Lift, OrderApplied, OrderChange, Recorded};
 use super::fingerprint::{Element, Key};
 use super::ids::{OrderId, UploadId};
 use super::item::{Disposition, Items};
@@ -24,10 +25,27 @@ words! {
         Lifted = 4 "lifted",
         /// Ended by its own expires-at time.
         Expired = 5 "expired",
+        /// Waits for a second person; withholds nothing.
+        PendingApproval = 6 "pending_approval",
+        /// Somebody said no, or it was withdrawn, before it withheld anything. Final.
+        Rejected = 7 "rejected",
+        /// Nobody approved it in time; it never withheld anything. Final.
+        ExpiredUnapproved = 8 "expired_unapproved",
     }
 }
 
-/// Numbers orders in the order they were applied, from 0.
+impl OrderState {
+    /// Whether nothing can come of the order any more.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Lifted | Self::Expired | Self::Rejected | Self::ExpiredUnapproved => true,
+            Self::Scheduled | Self::InForce | Self::Stayed | Self::PendingApproval => false,
+        }
+    }
+}
+
+/// Numbers orders in the order they were recorded, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderNo(pub(crate) u32);
 
@@ -50,30 +68,65 @@ impl Interval {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
+    Pending,
     Applied,
     Stayed,
     Lifted,
+    Rejected,
 }
 
 /// An order and all that happened to it.
 #[derive(Debug, Clone)]
 pub struct Order {
     number: OrderNo,
-    applied: Recorded,
+    recorded: Recorded,
     event: Arc<OrderApplied>,
     items: Items,
+    /// As last decided: when it was applied, proposed, or approved.
+    dispositions: Arc<[Disposition]>,
     key: Key,
     later: Vec<(Recorded, OrderChange)>,
     standing: Standing,
+    /// Where in `later` it was approved, if that took two and was done.
+    approved: Option<usize>,
+    /// What the desk decided when it was proposed, if it was.
+    first_proposal: Option<Proposal>,
+    approval: Option<Approval>,
     lifted_items: imbl::OrdMap<u32, Timestamp>,
 }
 
 impl Order {
     /// An order as it was applied; `items` are the staged ones and the event's own.
     #[must_use]
-    pub fn new(number: OrderNo, applied: Recorded, event: Arc<OrderApplied>, items: Items) -> Self {
-        let (key, standing) = (Key::of_order(&event), Standing::Applied);
-        Self { number, applied, event, items, key, later: Vec::new(), standing, lifted_items: imbl::OrdMap::new() }
+    pub fn new(number: OrderNo, recorded: Recorded, event: Arc<OrderApplied>, items: Items) -> Self {
+        Self {
+            number,
+            recorded,
+            items,
+            dispositions: Arc::clone(&event.dispositions),
+            key: Key::of_order(&event),
+            event,
+            later: Vec::new(),
+            standing: Standing::Applied,
+            approved: None,
+            first_proposal: None,
+            approval: None,
+            lifted_items: imbl::OrdMap::new(),
+        }
+    }
+
+    /// An order as it was proposed: it waits for a second person.
+    #[must_use]
+    pub fn proposed(
+        number: OrderNo,
+        recorded: Recorded,
+        event: Arc<OrderApplied>,
+        items: Items,
+        proposal: Proposal,
+    ) -> Self {
+        let (of, proposed, first_proposal) = (Proposed::Apply, recorded.clone(), Some(proposal.clone()));
+        let approval = Some(Approval { of, proposed, proposal, decided: None });
+        Self { standing: Standing::Pending, first_proposal, approval, ..Self::new(number, recorded, event, items) }
     }
 
     /// Its number.
@@ -94,16 +147,55 @@ impl Order {
         &self.event.spec
     }
 
-    /// Who applied it, when, at which revision.
+    /// Its first entry, which applied or proposed it: who, when, at which revision.
     #[must_use]
-    pub const fn applied(&self) -> &Recorded {
-        &self.applied
+    pub const fn recorded(&self) -> &Recorded {
+        &self.recorded
     }
 
-    /// The event that applied it.
+    /// The entry that applied it: its first, or its approval. `None` if it waits, or never was.
     #[must_use]
-    pub const fn applied_event(&self) -> &Arc<OrderApplied> {
+    pub fn applied(&self) -> Option<&Recorded> {
+        match self.standing {
+            Standing::Pending | Standing::Rejected => None,
+            Standing::Applied | Standing::Stayed | Standing::Lifted => match self.approved {
+                Some(at) => self.later.get(at).map(|(recorded, _)| recorded),
+                None => Some(&self.recorded),
+            },
+        }
+    }
+
+    /// The order and its items as they were first recorded.
+    #[must_use]
+    pub const fn event(&self) -> &Arc<OrderApplied> {
         &self.event
+    }
+
+    /// If it was proposed first: what the desk decided then.
+    #[must_use]
+    pub const fn first_proposal(&self) -> Option<&Proposal> {
+        self.first_proposal.as_ref()
+    }
+
+    /// The last change of it that took two.
+    #[must_use]
+    pub const fn approval(&self) -> Option<&Approval> {
+        self.approval.as_ref()
+    }
+
+    /// When that lapses, or has lapsed, unless somebody decides: nothing waits for longer than the order itself lasts.
+    #[must_use]
+    pub fn approval_lapses_at(&self) -> Option<Timestamp> {
+        let lapses = self.approval.as_ref()?.proposal.expires_at;
+        Some(self.spec().expires_at.map_or(lapses, |end| end.min(lapses)))
+    }
+
+    /// What waits for a second person at a time not earlier than its last change.
+    #[must_use]
+    pub fn waits(&self, now: Timestamp) -> Option<&Approval> {
+        let approval = self.approval.as_ref().filter(|approval| approval.decided.is_none())?;
+        let open = self.standing != Standing::Lifted && self.approval_lapses_at().is_some_and(|end| now < end);
+        open.then_some(approval)
     }
 
     /// The digest of the order and its items as received.
@@ -124,10 +216,10 @@ impl Order {
         &self.later
     }
 
-    /// Its last change, or its application.
+    /// Its last change, or its first entry.
     #[must_use]
     pub fn last(&self) -> &Recorded {
-        self.later.last().map_or(&self.applied, |(recorded, _)| recorded)
+        self.later.last().map_or(&self.recorded, |(recorded, _)| recorded)
     }
 
     /// All items.
@@ -136,16 +228,16 @@ impl Order {
         &self.items
     }
 
-    /// What was done about the item at a position when the order was applied.
+    /// What was done about the item at a position when the order was applied; as proposed, as long as it waits.
     #[must_use]
     pub fn disposition(&self, position: usize) -> Option<Disposition> {
-        self.event.dispositions.get(position).copied()
+        self.dispositions.get(position).copied()
     }
 
-    /// What was done about each item when the order was applied.
+    /// What was done about each item when the order was applied; as proposed, as long as it waits.
     #[must_use]
     pub fn dispositions(&self) -> &[Disposition] {
-        &self.event.dispositions
+        &self.dispositions
     }
 
     /// When the item at a position was lifted on its own, if it was.
@@ -165,28 +257,87 @@ impl Order {
         self.key
     }
 
-    /// Where it stands, as an element of the state's digest.
-    pub(crate) fn element(&self) -> Element {
+    /// Where it stands and what waits, as elements of the state's digest.
+    pub(crate) fn elements(&self) -> impl Iterator<Item = Element> {
         let standing = match self.standing {
+            Standing::Pending => "pending",
             Standing::Applied => "applied",
             Standing::Stayed => "stayed",
             Standing::Lifted => "lifted",
+            Standing::Rejected => "rejected",
         };
-        self.key.stands(standing, self.last().revision)
+        let undecided = self.approval.as_ref().filter(|approval| approval.decided.is_none());
+        let waits = undecided.map(|approval| {
+            let what = match &approval.of {
+                Proposed::Apply => "apply",
+                Proposed::Lift(Lift::Whole) => "lift",
+                Proposed::Lift(Lift::Items(_)) => "lift items",
+            };
+            self.key.waits(what, approval.proposed.revision, approval.proposal.expires_at)
+        });
+        std::iter::once(self.key.stands(standing, self.last().revision)).chain(waits)
+    }
+
+    /// Whether a change may come next, as far as the fold depends on it.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub(crate) fn admits(&self, change: &OrderChange) -> Result<(), String> {
+        let waits = |wanted: fn(&Proposed) -> bool| {
+            self.approval.as_ref().is_some_and(|approval| approval.decided.is_none() && wanted(&approval.of))
+        };
+        let fits = match change {
+            OrderChange::Approved(dispositions) => {
+                waits(|of| *of == Proposed::Apply) && dispositions.len() == self.items.len()
+            }
+            OrderChange::LiftApproved(_) => waits(|of| *of != Proposed::Apply),
+            OrderChange::Rejected => waits(|_| true),
+            OrderChange::Lifted
+            | OrderChange::ItemsLifted(_)
+            | OrderChange::Stayed
+            | OrderChange::Resumed
+            | OrderChange::LiftProposed(..) => self.applied().is_some(),
+            OrderChange::Correspondence(_) => true,
+        };
+        if fits { Ok(()) } else { Err(format!("order `{}` does not stand so that this can come next", self.id())) }
     }
 
     /// Folds in what happened to it.
     pub fn change(&mut self, recorded: Recorded, change: OrderChange) {
-        match &change {
-            OrderChange::Lifted => self.standing = Standing::Lifted,
-            OrderChange::Stayed => self.standing = Standing::Stayed,
-            OrderChange::Resumed => self.standing = Standing::Applied,
-            OrderChange::ItemsLifted(positions) => {
+        match change.lift() {
+            Some(Lift::Whole) => self.standing = Standing::Lifted,
+            Some(Lift::Items(positions)) => {
                 for position in positions.iter() {
                     self.lifted_items.insert(*position, recorded.at);
                 }
             }
-            OrderChange::Correspondence(_) => {}
+            None => {}
+        }
+        let mut decided = |verdict| {
+            if let Some(approval) = &mut self.approval {
+                approval.decided = Some((recorded.clone(), verdict));
+            }
+        };
+        match &change {
+            OrderChange::Stayed => self.standing = Standing::Stayed,
+            OrderChange::Resumed => self.standing = Standing::Applied,
+            OrderChange::Approved(dispositions) => {
+                decided(Verdict::Approved);
+                self.dispositions = Arc::clone(dispositions);
+                (self.standing, self.approved) = (Standing::Applied, Some(self.later.len()));
+            }
+            OrderChange::Rejected => {
+                decided(Verdict::Rejected);
+                if self.standing == Standing::Pending {
+                    self.standing = Standing::Rejected;
+                }
+            }
+            OrderChange::LiftProposed(lift, proposal) => {
+                let (of, proposal) = (Proposed::Lift(lift.clone()), proposal.clone());
+                self.approval = Some(Approval { of, proposed: recorded.clone(), proposal, decided: None });
+            }
+            OrderChange::LiftApproved(_) => decided(Verdict::Approved),
+            OrderChange::Lifted | OrderChange::ItemsLifted(_) | OrderChange::Correspondence(_) => {}
         }
         self.later.push((recorded, change));
     }
@@ -195,6 +346,9 @@ impl Order {
     #[must_use]
     pub fn state(&self, now: Timestamp) -> OrderState {
         match self.standing {
+            Standing::Rejected => OrderState::Rejected,
+            Standing::Pending if self.waits(now).is_some() => OrderState::PendingApproval,
+            Standing::Pending => OrderState::ExpiredUnapproved,
             Standing::Lifted => OrderState::Lifted,
             _ if self.spec().expires_at.is_some_and(|end| end <= now) => OrderState::Expired,
             Standing::Stayed => OrderState::Stayed,
@@ -203,10 +357,11 @@ impl Order {
         }
     }
 
-    /// When it starts, or started, by itself.
+    /// When it starts, or started, by itself; while it waits, when it would start if it were approved at once.
     #[must_use]
     pub fn starts_at(&self) -> Timestamp {
-        self.spec().effective_from.map_or(self.applied.at, |from| from.max(self.applied.at))
+        let applied = self.applied().unwrap_or(&self.recorded).at;
+        self.spec().effective_from.map_or(applied, |from| from.max(applied))
     }
 
     /// The items whose subjects are dark while the order is in force.
@@ -221,15 +376,15 @@ impl Order {
     #[must_use]
     pub fn intervals(&self) -> Vec<Interval> {
         let mut intervals = Vec::new();
-        let mut open = Some(self.starts_at());
+        let mut open = self.applied().map(|_| self.starts_at());
         for (recorded, change) in &self.later {
-            match (change, open) {
-                (OrderChange::Lifted | OrderChange::Stayed, Some(from)) => {
-                    intervals.push(Interval { from, until: Some(recorded.at) });
-                    open = None;
-                }
-                (OrderChange::Resumed, None) => open = Some(recorded.at.max(self.starts_at())),
-                _ => {}
+            let ends = *change == OrderChange::Stayed || change.lift() == Some(Lift::Whole);
+            if let (true, Some(from)) = (ends, open) {
+                intervals.push(Interval { from, until: Some(recorded.at) });
+                open = None;
+            }
+            if *change == OrderChange::Resumed && open.is_none() {
+                open = Some(recorded.at.max(self.starts_at()));
             }
         }
         intervals.extend(open.map(|from| Interval { from, until: None }));

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::approval::Ground;
 use super::digest::{Digest, Digester};
-use super::effect::{Effect, countries_now};
+use super::effect::Effect;
 use super::event::OrderApplied;
-use super::ids::{OrderId, Subject, UploadId};
-use super::item::{Disposition, Item, ItemChunk, Items};
-use super::locator::Resolution;
+use super::ids::{AccountId, OrderId, Subject, UploadId};
+use super::item::{ItemChunk, Items, subject_of};
+use super::outcome::Outcome;
 use super::regime::Confidentiality;
 use super::rejection::Rejection;
 use super::rules::Rules;
-use super::spec::{Basis, Instrument, OrderSpec};
+use super::spec::{Basis, Instrument, OrderSpec, ProtectedOverride};
 use super::state::State;
 use super::territory::TerritorySpec;
 
@@ -59,6 +60,8 @@ pub struct OrderRequest {
     pub confidential_reason: String,
     /// How to seek redress.
     pub redress: String,
+    /// Protected accounts to withhold all the same.
+    pub protected_override: Option<ProtectedOverride>,
 }
 
 /// Where an order's items are.
@@ -79,6 +82,8 @@ pub struct Plan {
     pub items: Items,
     /// What changes for viewers once the order is in force.
     pub effect: Effect,
+    /// Why it takes a second person; empty if it does not.
+    pub grounds: Vec<Ground>,
     /// Over everything that applying would do.
     pub digest: Digest,
 }
@@ -104,15 +109,27 @@ pub fn apply(
     {
         return Err(Rejection::SpecifiedItemsMismatch { specified, actual: items.len() as u64 });
     }
-    let dispositions = dispose(state, &spec, &items);
+    named(request.protected_override.as_ref(), &items)?;
     let content = content(request, &items);
-    let (effect, digest) = effect(state, &spec, &items, &dispositions, content, now);
+    let outcome = Outcome::of(state, &spec, &items, content, now);
+    let grounds = rules.policy.grounds_for_applying(&spec, &items, &outcome.dispositions, &outcome.effect);
+    let digest = outcome.digest(&grounds);
+    let Outcome { dispositions, effect, .. } = outcome;
     let (upload, inline) = match source {
         ItemSource::Inline(chunk) => (None, Arc::clone(chunk)),
         ItemSource::Staged(upload) => (Some(upload.clone()), Arc::default()),
     };
     let event = OrderApplied { spec, upload, items: inline, dispositions: dispositions.into(), content };
-    Ok(Plan { event: Arc::new(event), items, effect, digest })
+    Ok(Plan { event: Arc::new(event), items, effect, grounds, digest })
+}
+
+/// An override is for accounts that the list names: any other is a slip.
+fn named(over: Option<&ProtectedOverride>, items: &Items) -> Result<(), Rejection> {
+    let Some(over) = over else { return Ok(()) };
+    let named: HashSet<Subject> = items.resolutions().filter_map(subject_of).collect();
+    let missing: Vec<AccountId> =
+        over.accounts.iter().copied().filter(|id| !named.contains(&Subject::Account(*id))).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Rejection::OverrideNotNamed { accounts: missing }) }
 }
 
 /// The items of a source.
@@ -167,34 +184,8 @@ fn settle(request: &OrderRequest, rules: &Rules, now: Timestamp) -> Result<Order
         public_notice_url: request.public_notice_url.clone(),
         confidential_reason: request.confidential_reason.clone(),
         redress: request.redress.clone(),
+        protected_override: request.protected_override.clone(),
     })
-}
-
-/// What is done about each item. The platform's own decisions are not declined for protection: it is theirs to make.
-fn dispose(state: &State, spec: &OrderSpec, items: &Items) -> Vec<Disposition> {
-    let own = spec.instrument == Instrument::OwnRules;
-    let mut seen: HashSet<Subject, foldhash::fast::FixedState> = HashSet::default();
-    let mut one = |item: Item<'_>| {
-        let subject = match item.resolution {
-            Resolution::Subject(subject) => subject,
-            Resolution::Unresolved(_) => return Disposition::Unresolved,
-            Resolution::Unsupported(_) => return Disposition::Unsupported,
-        };
-        if !seen.insert(subject) {
-            return Disposition::Duplicate;
-        }
-        if item.decline_reason.is_some() {
-            return Disposition::DeclinedByDesk;
-        }
-        match subject {
-            Subject::Account(id) if !own => {
-                state.protection(id).map_or(Disposition::Withheld, |p| Disposition::DeclinedProtected(p.category))
-            }
-            _ if own => Disposition::RemovedOwnRules,
-            _ => Disposition::Withheld,
-        }
-    };
-    items.iter().map(&mut one).collect()
 }
 
 /// Over the order and its items as received.
@@ -240,46 +231,12 @@ pub(crate) fn content(request: &OrderRequest, items: &Items) -> Digest {
         digest.text(item.locator);
         digest.text(item.decline_reason.unwrap_or_default());
     }
+    // Only where there is one: orders of before there were overrides keep the digest they are known by. No text is so
+    // long that this number could be its length.
+    if let Some(over) = &request.protected_override {
+        digest.number(u64::MAX);
+        over.accounts.iter().for_each(|id| digest.number(id.get()));
+        digest.text(&over.reason);
+    }
     digest.finish()
-}
-
-/// What changes for viewers once the order is in force, and the digest of that with all else that applying does.
-fn effect(
-    state: &State,
-    spec: &OrderSpec,
-    items: &Items,
-    dispositions: &[Disposition],
-    content: Digest,
-    now: Timestamp,
-) -> (Effect, Digest) {
-    let mut digest = Digester::new("withheld order outcome 1");
-    digest.text(content.as_bytes());
-    spec.territory.countries().codes().iter().for_each(|code| digest.text(code));
-    digest.text(spec.confidentiality.as_str());
-    let mut effect = Effect::default();
-    let mut known = std::collections::HashMap::new();
-    let added = spec.territory.countries();
-    for (resolution, disposition) in items.resolutions().zip(dispositions) {
-        digest.number(match disposition {
-            Disposition::Withheld => 1,
-            Disposition::RemovedOwnRules => 2,
-            Disposition::DeclinedByDesk => 3,
-            Disposition::DeclinedProtected(category) => 16 + *category as u64,
-            Disposition::Unresolved => 4,
-            Disposition::Unsupported => 5,
-            Disposition::Duplicate => 6,
-        });
-        let (true, Resolution::Subject(subject)) = (disposition.takes_effect(), resolution) else { continue };
-        let set = state.holdings().set_of(subject);
-        let before = *known.entry(set).or_insert_with(|| countries_now(state, set, now));
-        let after = before.union(added);
-        effect.count(subject, before, after);
-        digest.number(u64::from(before == after));
-    }
-    for (code, change) in &effect.countries {
-        digest.text(code);
-        digest.number(change.accounts);
-        digest.number(change.posts);
-    }
-    (effect, digest.finish())
 }

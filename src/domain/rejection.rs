@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::ids::{OrderId, RequestId, Revision, UploadId};
+use super::ids::{AccountId, OrderId, RequestId, Revision, UploadId};
 use super::order::OrderState;
 use super::regime::UnknownRegime;
 use super::territory::TerritoryError;
@@ -68,6 +68,59 @@ pub enum Rejection {
     /// Applying would not do what the preview said.
     #[error("applying order `{0}` would not do what was previewed any more: preview it again")]
     PreviewOutdated(OrderId),
+    /// The same order id after its order was rejected, or not approved in time.
+    #[error(
+        "order `{order}` is {}, at revision {revision}, and its order_id stays taken: apply it under another order_id",
+        state.as_str().replace('_', " ")
+    )]
+    OrderIdSpent {
+        /// The order.
+        order: OrderId,
+        /// How it ended.
+        state: OrderState,
+        /// Its last entry.
+        revision: Revision,
+    },
+    /// Accounts in the override that the list does not name.
+    #[error(
+        "protected_override has {}, which the list does not name: take it out, or correct the list",
+        accounts.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")
+    )]
+    OverrideNotNamed {
+        /// Which.
+        accounts: Vec<AccountId>,
+    },
+    /// Approving would not do what was seen.
+    #[error(
+        "approving order `{order}` would not do what was previewed any more{}{}: preview it again",
+        if differs.is_empty() { "" } else { ": " },
+        differs.join("; ")
+    )]
+    OutcomeChanged {
+        /// The order.
+        order: OrderId,
+        /// How it differs from what was proposed.
+        differs: Vec<String>,
+    },
+    /// Who proposed a change approves it.
+    #[error("`{actor}` proposed this for order `{order}`, and nobody approves their own: somebody else has to")]
+    OwnProposal {
+        /// The order.
+        order: OrderId,
+        /// Who.
+        actor: String,
+    },
+    /// Nothing waits.
+    #[error("order `{order}` is {}, and nothing about it waits for approval", state.as_str().replace('_', " "))]
+    NothingPending {
+        /// The order.
+        order: OrderId,
+        /// Where it stands.
+        state: OrderState,
+    },
+    /// A lifting waits.
+    #[error("a lifting of order `{0}` waits for approval already: have it approved or rejected first")]
+    ApprovalPending(OrderId),
     /// No such order.
     #[error("there is no order `{0}`")]
     OrderNotFound(OrderId),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::ids::OrderId;
+use super::ids::{AccountId, OrderId};
 use super::regime::Confidentiality;
 use super::territory::Territory;
 
@@ -80,6 +80,8 @@ words! {
         Meeting = 4 "meeting",
         /// Anything else.
         Other = 5 "other",
+        /// The review that was due has been held.
+        ReviewHeld = 6 "review_held",
     }
 }
 /// What was written or said about an order.
@@ -136,4 +138,15 @@ pub struct OrderSpec {
     pub confidential_reason: String,
     /// How to seek redress; empty if not said.
     pub redress: String,
+    /// Protected accounts to withhold all the same.
+    pub protected_override: Option<ProtectedOverride>,
+}
+
+/// Protected accounts that an order withholds all the same. It takes two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProtectedOverride {
+    /// Which; at least one.
+    pub accounts: Vec<AccountId>,
+    /// Why.
+    pub reason: String,
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::approval::Proposal;
 use super::digest::Digest;
-use super::event::{Entry, Event, OrderApplied, OrderChange, Recorded};
+use super::event::{Entry, Event, Lift, OrderApplied, OrderChange, Recorded};
 use super::fingerprint::{Element, Fingerprint, StateDigest};
 use super::holdings::Holdings;
 use super::ids::{AccountId, OrderId, RequestId, Revision, Subject, UploadId};
@@ -104,7 +105,7 @@ impl State {
         whole.digest()
     }
 
-    /// All orders, in the order they were applied.
+    /// All orders, in the order they were recorded.
     #[must_use]
     pub const fn orders(&self) -> &imbl::Vector<Arc<Order>> {
         &self.orders
@@ -202,7 +203,8 @@ impl State {
             Event::UploadsDiscarded(uploads) => {
                 uploads.iter().for_each(|upload| self.drop_upload(upload));
             }
-            Event::OrderApplied(applied) => return self.fold_applied(recorded, applied),
+            Event::OrderApplied(applied) => return self.fold_recorded(recorded, applied, None),
+            Event::OrderProposed { order, proposal } => return self.fold_recorded(recorded, order, Some(proposal)),
             Event::OrderChanged { order, change } => return self.fold_changed(recorded, order, change),
             Event::AccountsProtected(accounts) => {
                 for (account, category) in accounts {
@@ -246,10 +248,16 @@ impl State {
         }
     }
 
-    fn fold_applied(&mut self, recorded: Recorded, applied: &Arc<OrderApplied>) -> Result<Touched, String> {
+    /// An order is applied, or proposed. Either takes its staged list, so that nothing that waits can lose it.
+    fn fold_recorded(
+        &mut self,
+        recorded: Recorded,
+        applied: &Arc<OrderApplied>,
+        proposal: Option<&Proposal>,
+    ) -> Result<Touched, String> {
         let id = &applied.spec.order_id;
         if self.order_numbers.contains_key(id) {
-            return Err(format!("order `{id}` is applied twice"));
+            return Err(format!("order `{id}` is recorded twice"));
         }
         let mut items = match &applied.upload {
             Some(upload) => {
@@ -265,41 +273,54 @@ impl State {
             self.drop_upload(upload);
         }
         let number = OrderNo(u32::try_from(self.orders.len()).map_err(|_| "too many orders".to_owned())?);
-        self.add_order(Order::new(number, recorded, Arc::clone(applied), items));
+        self.add_order(mk_order(number, recorded, Arc::clone(applied), items, proposal.cloned()));
         Ok(Touched { order: Some(number) })
     }
 
     fn add_order(&mut self, order: Order) {
         let number = order.number();
-        let subjects: Vec<Subject> = order.effective_items().map(|(_, subject)| subject).collect();
-        self.holdings.add(number, order.key(), &subjects);
-        self.fingerprint.add(order.element());
-        for boundary in [order.spec().effective_from, order.spec().expires_at].into_iter().flatten() {
-            self.boundaries.insert((boundary, number));
+        if order.applied().is_some() {
+            self.enter(&order);
         }
+        order.elements().for_each(|element| self.fingerprint.add(element));
         self.order_numbers.insert(order.id().clone(), number);
         self.orders.push_back(Arc::new(order));
     }
 
+    /// An order holds its subjects from here on, and its times count. What waits for a second person holds nothing.
+    fn enter(&mut self, order: &Order) {
+        let subjects: Vec<Subject> = order.effective_items().map(|(_, subject)| subject).collect();
+        self.holdings.add(order.number(), order.key(), &subjects);
+        for boundary in [order.spec().effective_from, order.spec().expires_at].into_iter().flatten() {
+            self.boundaries.insert((boundary, order.number()));
+        }
+    }
+
     fn fold_changed(&mut self, recorded: Recorded, id: &OrderId, change: &OrderChange) -> Result<Touched, String> {
         let order = self.order(id).ok_or_else(|| format!("no order `{id}`"))?;
+        order.admits(change)?;
         let (number, key) = (order.number(), order.key());
-        let released: Vec<Subject> = match change {
-            OrderChange::Lifted => order.effective_items().map(|(_, subject)| subject).collect(),
-            OrderChange::ItemsLifted(positions) => {
+        let released: Vec<Subject> = match change.lift() {
+            Some(Lift::Whole) => order.effective_items().map(|(_, subject)| subject).collect(),
+            Some(Lift::Items(positions)) => {
                 let subject =
                     |position: &u32| order.items().get(*position as usize).and_then(|item| subject_of(item.resolution));
                 let subjects: Option<Vec<Subject>> = positions.iter().map(subject).collect();
                 subjects.ok_or_else(|| format!("order `{id}` has no such items"))?
             }
-            OrderChange::Stayed | OrderChange::Resumed | OrderChange::Correspondence(_) => Vec::new(),
+            None => Vec::new(),
         };
         // Union: only this order lets go of them; the sets keep every other one.
         self.holdings.remove(number, key, &released);
         if let Some(order) = self.orders.get_mut(number.0 as usize) {
-            self.fingerprint.remove(order.element());
+            order.elements().for_each(|element| self.fingerprint.remove(element));
             Arc::make_mut(order).change(recorded, change.clone());
-            self.fingerprint.add(order.element());
+            order.elements().for_each(|element| self.fingerprint.add(element));
+        }
+        if let OrderChange::Approved(_) = change
+            && let Some(order) = self.order_by_number(number).map(Arc::clone)
+        {
+            self.enter(&order);
         }
         Ok(Touched { order: Some(number) })
     }
@@ -319,19 +340,33 @@ impl State {
     }
 }
 
+fn mk_order(
+    number: OrderNo,
+    recorded: Recorded,
+    event: Arc<OrderApplied>,
+    items: Items,
+    proposal: Option<Proposal>,
+) -> Order {
+    match proposal {
+        Some(proposal) => Order::proposed(number, recorded, event, items, proposal),
+        None => Order::new(number, recorded, event, items),
+    }
+}
+
 /// Puts a state together again from the parts a snapshot keeps; the result is what folding the entries gave.
 #[derive(Debug, Default)]
 pub struct Restore(State);
 
 impl Restore {
-    /// An order with what happened to it; orders come in the order they were applied.
+    /// An order with what happened to it; orders come in the order they were recorded.
     ///
     /// # Errors
     /// If the parts do not fit together.
     pub fn order(
         &mut self,
-        applied: Recorded,
+        recorded: Recorded,
         event: Arc<OrderApplied>,
+        proposal: Option<Proposal>,
         later: Vec<(Recorded, OrderChange)>,
     ) -> Result<(), String> {
         let mut items = Items::default();
@@ -340,10 +375,11 @@ impl Restore {
             return Err(format!("order `{}` does not fit", event.spec.order_id));
         }
         let number = OrderNo(u32::try_from(self.0.orders.len()).map_err(|_| "too many orders".to_owned())?);
-        let mut order = Order::new(number, applied, event, items);
+        let mut order = mk_order(number, recorded, event, items, proposal);
         let mut lifted = false;
         for (recorded, change) in later {
-            lifted |= change == OrderChange::Lifted;
+            order.admits(&change)?;
+            lifted |= change.lift() == Some(Lift::Whole);
             order.change(recorded, change);
         }
         self.0.add_order(order);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+use crate::domain::due::{self, Deadline};
 use crate::domain::fingerprint::StateDigest;
 use crate::domain::ids::Revision;
 use crate::domain::order::OrderState;
@@ -56,6 +57,11 @@ metrics! {
     READY = Gauge "withheld_ready" "1 while health says SERVING, else 0.";
     SUBJECTS = Gauge "withheld_subjects" "Accounts and posts that orders hold, in force or not, by kind.";
     ORDERS = Gauge "withheld_orders" "Orders by the state they are in.";
+    OVERDUE = Gauge "withheld_orders_overdue"
+        "Orders past a deadline, by deadline: to give effect (comply_by), or to hold their review (review_due_at).";
+    APPROVALS = Gauge "withheld_approvals_pending" "Orders, and liftings of orders, that wait for a second person.";
+    APPROVAL_OLDEST = Gauge "withheld_approval_oldest_seconds"
+        "How long the oldest of these has waited; 0 if none does.";
     APPENDS = Counter "withheld_journal_appends_total"
         "Appends to the journal by outcome; one append may carry many commands.";
     APPEND_SECONDS = Histogram "withheld_journal_append_seconds" "How long appends took until they were durable.";
@@ -83,8 +89,19 @@ pub const UPKEEP: Duration = Duration::from_secs(5);
 /// Written; somebody else was first; surely not written, for another reason; perhaps written.
 const OUTCOMES: [&str; 4] = ["done", "conflict", "refused", "indeterminate"];
 
-const STATES: [OrderState; 5] =
-    [OrderState::Scheduled, OrderState::InForce, OrderState::Stayed, OrderState::Lifted, OrderState::Expired];
+const STATES: [OrderState; 8] = [
+    OrderState::Scheduled,
+    OrderState::InForce,
+    OrderState::Stayed,
+    OrderState::Lifted,
+    OrderState::Expired,
+    OrderState::PendingApproval,
+    OrderState::Rejected,
+    OrderState::ExpiredUnapproved,
+];
+
+/// Deadlines that are an alarm once they have passed; at the others something happens by itself.
+const ALARMING: [Deadline; 2] = [Deadline::ComplyBy, Deadline::ReviewDueAt];
 
 /// Handles on all of them, made once: looking one up by name is what would cost.
 struct Metrics {
@@ -97,7 +114,10 @@ struct Metrics {
     live: Gauge,
     ready: Gauge,
     subjects: [Gauge; 2],
-    orders: [Gauge; 5],
+    orders: [Gauge; 8],
+    overdue: [Gauge; 2],
+    approvals: Gauge,
+    approval_oldest: Gauge,
     appends: [Counter; 4],
     append_seconds: Histogram,
     follower_restarts: Counter,
@@ -139,6 +159,9 @@ impl Metrics {
             ready: metrics::gauge!(READY.name),
             subjects: ["account", "post"].map(|kind| metrics::gauge!(SUBJECTS.name, "kind" => kind)),
             orders: STATES.map(|state| metrics::gauge!(ORDERS.name, "state" => state.as_str())),
+            overdue: ALARMING.map(|deadline| metrics::gauge!(OVERDUE.name, "deadline" => deadline.as_str())),
+            approvals: metrics::gauge!(APPROVALS.name),
+            approval_oldest: metrics::gauge!(APPROVAL_OLDEST.name),
             appends: OUTCOMES.map(|outcome| metrics::counter!(APPENDS.name, "outcome" => outcome)),
             append_seconds: metrics::histogram!(APPEND_SECONDS.name),
             follower_restarts: metrics::counter!(FOLLOWER_RESTARTS.name),
@@ -258,7 +281,10 @@ struct View {
     live: bool,
     subjects: [usize; 2],
     index_bytes: usize,
-    orders: [u64; 5],
+    orders: [u64; 8],
+    overdue: [u64; 2],
+    approvals: u64,
+    approval_oldest: Duration,
 }
 
 impl View {
@@ -266,10 +292,18 @@ impl View {
         let (published, freshness) = (replica.current(), replica.freshness());
         let Published { state, .. } = &*published;
         let now = published.now(replica.clock());
-        let mut orders = [0; 5];
+        let (mut orders, mut overdue, mut approvals, mut oldest) = ([0; 8], [0; 2], 0, now);
         for order in state.orders() {
             let stands = order.state(now);
             STATES.iter().zip(&mut orders).filter(|(state, _)| **state == stands).for_each(|(_, count)| *count += 1);
+            for due in due::of(order, now).filter(|due| due.is_overdue(now)) {
+                let counts = ALARMING.iter().zip(&mut overdue);
+                counts.filter(|(deadline, _)| **deadline == due.deadline).for_each(|(_, count)| *count += 1);
+            }
+            if let Some(approval) = order.waits(now) {
+                approvals += 1;
+                oldest = oldest.min(approval.proposed.at);
+            }
         }
         Self {
             revision: state.revision(),
@@ -279,6 +313,9 @@ impl View {
             subjects: [state.holdings().accounts().len(), state.holdings().posts().len()],
             index_bytes: published.index.bytes(),
             orders,
+            overdue,
+            approvals,
+            approval_oldest: now.duration_since(oldest).unsigned_abs(),
         }
     }
 }
@@ -313,6 +350,9 @@ pub fn render(replica: &Replica, readiness: Readiness, tallies: &Tallies) -> Str
         all.subjects.iter().zip(view.subjects).for_each(|(gauge, count)| gauge.set(count as f64));
         all.index_bytes.set(view.index_bytes as f64);
         all.orders.iter().zip(view.orders).for_each(|(gauge, count)| gauge.set(count as f64));
+        all.overdue.iter().zip(view.overdue).for_each(|(gauge, count)| gauge.set(count as f64));
+        all.approvals.set(view.approvals as f64);
+        all.approval_oldest.set(view.approval_oldest.as_secs_f64());
         all.handle.render()
     };
     tallies.calls.render(&mut text);

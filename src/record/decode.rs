@@ -6,15 +6,17 @@ use jiff::Timestamp;
 use prost::Message as _;
 
 use super::pb;
+use crate::domain::approval::{Ground, Proposal};
 use crate::domain::country::{CountryCode, CountrySet};
 use crate::domain::digest::Digest;
-use crate::domain::event::{Attribution, Entry, Event, OrderApplied, OrderChange};
+use crate::domain::effect::Change;
+use crate::domain::event::{Attribution, Entry, Event, Lift, OrderApplied, OrderChange};
 use crate::domain::ids::{AccountId, PostId, Subject};
 use crate::domain::item::{Disposition, Item, ItemChunk};
 use crate::domain::locator::{Cause, Resolution, Unsupported};
 use crate::domain::protection::Category;
 use crate::domain::regime::Confidentiality;
-use crate::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, OrderSpec};
+use crate::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, OrderSpec, ProtectedOverride};
 use crate::domain::territory::Territory;
 
 /// Stored bytes that are no entry of this format.
@@ -78,6 +80,19 @@ fn event(event: pb::entry::Event) -> Result<Event> {
             Ok(Event::UploadsDiscarded(ids?))
         }
         Pb::OrderApplied(order) => Ok(Event::OrderApplied(Arc::new(applied(order)?))),
+        Pb::OrderProposed(proposed) => Ok(Event::OrderProposed {
+            order: Arc::new(applied(proposed.order.ok_or(DecodeError::Field("order"))?)?),
+            proposal: proposal(proposed.proposal)?,
+        }),
+        Pb::OrderApproved(order) => {
+            let dispositions: Result<Vec<Disposition>> = order.dispositions.iter().map(|d| disposition(*d)).collect();
+            change(&order.order_id, OrderChange::Approved(dispositions?.into()))
+        }
+        Pb::ProposalRejected(order) => change(&order.order_id, OrderChange::Rejected),
+        Pb::LiftProposed(order) => {
+            change(&order.order_id, OrderChange::LiftProposed(lift(order.positions), proposal(order.proposal)?))
+        }
+        Pb::LiftApproved(order) => change(&order.order_id, OrderChange::LiftApproved(lift(order.positions))),
         Pb::OrderLifted(order) => change(&order.order_id, OrderChange::Lifted),
         Pb::ItemsLifted(lifted) => change(&lifted.order_id, OrderChange::ItemsLifted(lifted.positions.into())),
         Pb::OrderStayed(order) => change(&order.order_id, OrderChange::Stayed),
@@ -101,6 +116,27 @@ fn event(event: pb::entry::Event) -> Result<Event> {
             Ok(Event::AccountsUnprotected(ids?))
         }
     }
+}
+
+fn lift(positions: Vec<u32>) -> Lift {
+    if positions.is_empty() { Lift::Whole } else { Lift::Items(positions.into()) }
+}
+
+fn proposal(proposal: Option<pb::Proposal>) -> Result<Proposal> {
+    let proposal = proposal.ok_or(DecodeError::Field("proposal"))?;
+    let ground = |number: &u32| Ground::from_number(*number).ok_or(DecodeError::Field("grounds"));
+    let grounds: Result<Vec<Ground>> = proposal.grounds.iter().map(ground).collect();
+    Ok(Proposal {
+        grounds: Some(grounds?).filter(|grounds| !grounds.is_empty()).ok_or(DecodeError::Field("grounds"))?.into(),
+        expires_at: required_time(proposal.expires_at, "expires_at")?,
+        outcome: digest(&proposal.outcome_digest, "outcome_digest")?,
+        changed: Change { accounts: proposal.accounts_changed, posts: proposal.posts_changed },
+    })
+}
+
+fn protected_override(over: pb::ProtectedOverride) -> Result<ProtectedOverride> {
+    let accounts: Result<Vec<AccountId>> = over.account_ids.into_iter().map(account).collect();
+    Ok(ProtectedOverride { accounts: accounts?, reason: over.reason })
 }
 
 pub(super) fn account(id: u64) -> Result<AccountId> {
@@ -140,6 +176,7 @@ pub(super) fn applied(order: pb::OrderApplied) -> Result<OrderApplied> {
             public_notice_url: some(order.public_notice_url).map(Into::into),
             confidential_reason: order.confidential_reason,
             redress: order.redress,
+            protected_override: order.protected_override.map(protected_override).transpose()?,
         },
     })
 }
@@ -225,5 +262,6 @@ fn disposition(code: i32) -> Result<Disposition> {
         Pb::Unresolved => Disposition::Unresolved,
         Pb::Unsupported => Disposition::Unsupported,
         Pb::Duplicate => Disposition::Duplicate,
+        Pb::WithheldByOverride => Disposition::WithheldByOverride,
     })
 }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use prost::Message as _;
 
 use super::pb;
-use crate::domain::event::{Attribution, Entry, Event, OrderApplied, OrderChange};
+use crate::domain::approval::Proposal;
+use crate::domain::event::{Attribution, Entry, Event, Lift, OrderApplied, OrderChange};
 use crate::domain::ids::{OrderId, Subject};
 use crate::domain::item::{Disposition, Item, Items};
 use crate::domain::locator::{Cause, Resolution, Unsupported};
@@ -44,6 +45,7 @@ fn event(event: &Event) -> pb::entry::Event {
             Pb::UploadsDiscarded(pb::UploadsDiscarded { upload_ids })
         }
         Event::OrderApplied(order) => Pb::OrderApplied(applied(order, None)),
+        Event::OrderProposed { order, proposal } => proposed(order, proposal, None),
         Event::OrderChanged { order, change: c } => change(order, c),
         Event::AccountsProtected(accounts) => Pb::AccountsProtected(pb::AccountsProtected {
             account_ids: accounts.iter().map(|(id, _)| id.get()).collect(),
@@ -77,6 +79,7 @@ pub(super) fn applied(order: &OrderApplied, all: Option<&Items>) -> pb::OrderApp
         public_notice_url,
         confidential_reason,
         redress,
+        protected_override,
     } = &order.spec;
     pb::OrderApplied {
         order_id: order_id.to_string(),
@@ -102,6 +105,33 @@ pub(super) fn applied(order: &OrderApplied, all: Option<&Items>) -> pb::OrderApp
         items: Some(all.map_or_else(|| items(order.items.iter()), |all| items(all.iter()))),
         dispositions: order.dispositions.iter().map(|d| disposition(*d).into()).collect(),
         content_digest: order.content.as_bytes().to_vec(),
+        protected_override: protected_override.as_ref().map(|over| pb::ProtectedOverride {
+            account_ids: over.accounts.iter().map(|id| id.get()).collect(),
+            reason: over.reason.clone(),
+        }),
+    }
+}
+
+/// A proposed order; items in a snapshot as for an applied one.
+pub(super) fn proposed(order: &OrderApplied, of: &Proposal, all: Option<&Items>) -> pb::entry::Event {
+    let (order, proposal) = (Some(applied(order, all)), Some(proposal(of)));
+    pb::entry::Event::OrderProposed(pb::OrderProposed { order, proposal })
+}
+
+fn proposal(proposal: &Proposal) -> pb::Proposal {
+    pb::Proposal {
+        grounds: proposal.grounds.iter().map(|ground| ground.number()).collect(),
+        expires_at: Some(time(proposal.expires_at)),
+        outcome_digest: proposal.outcome.as_bytes().to_vec(),
+        accounts_changed: proposal.changed.accounts,
+        posts_changed: proposal.changed.posts,
+    }
+}
+
+fn positions(lift: &Lift) -> Vec<u32> {
+    match lift {
+        Lift::Whole => Vec::new(),
+        Lift::Items(positions) => positions.to_vec(),
     }
 }
 
@@ -137,6 +167,16 @@ pub(super) fn change(order: &OrderId, change: &OrderChange) -> pb::entry::Event 
             text: c.text.clone(),
             external_ref: c.external_ref.clone(),
         }),
+        OrderChange::Approved(dispositions) => {
+            let dispositions = dispositions.iter().map(|d| disposition(*d).into()).collect();
+            Pb::OrderApproved(pb::OrderApproved { order_id, dispositions })
+        }
+        OrderChange::Rejected => Pb::ProposalRejected(pb::ProposalRejected { order_id }),
+        OrderChange::LiftProposed(lift, of) => {
+            let (positions, proposal) = (positions(lift), Some(proposal(of)));
+            Pb::LiftProposed(pb::LiftProposed { order_id, positions, proposal })
+        }
+        OrderChange::LiftApproved(lift) => Pb::LiftApproved(pb::LiftApproved { order_id, positions: positions(lift) }),
     }
 }
 
@@ -194,6 +234,7 @@ fn disposition(disposition: Disposition) -> pb::Disposition {
         Disposition::Unresolved => Pb::Unresolved,
         Disposition::Unsupported => Pb::Unsupported,
         Disposition::Duplicate => Pb::Duplicate,
+        Disposition::WithheldByOverride => Pb::WithheldByOverride,
     }
 }
 

@@ -267,8 +267,12 @@ fn snapshot_entry(recorded: &Recorded, event: pb::entry::Event) -> pb::SnapshotE
 }
 
 fn snapshot_order(order: &Order) -> pb::SnapshotOrder {
-    let applied = encode::applied(order.applied_event(), Some(order.items()));
-    let first = snapshot_entry(order.applied(), pb::entry::Event::OrderApplied(applied));
+    let all = Some(order.items());
+    let first = match order.first_proposal() {
+        Some(proposal) => encode::proposed(order.event(), proposal, all),
+        None => pb::entry::Event::OrderApplied(encode::applied(order.event(), all)),
+    };
+    let first = snapshot_entry(order.recorded(), first);
     let later = order.later().iter().map(|(at, change)| snapshot_entry(at, encode::change(order.id(), change)));
     pb::SnapshotOrder { entries: std::iter::once(first).chain(later).collect() }
 }
@@ -286,8 +290,10 @@ fn add(restore: &mut Restore, part: pb::snapshot_record::Record) -> Result<(), S
         Record::Header(_) => {}
         Record::Order(order) => {
             let mut entries = order.entries.into_iter().map(recorded);
-            let Some(Ok((applied, Event::OrderApplied(event)))) = entries.next() else {
-                return Err("an order does not begin with its application".to_owned());
+            let (first, event, proposal) = match entries.next() {
+                Some(Ok((first, Event::OrderApplied(event)))) => (first, event, None),
+                Some(Ok((first, Event::OrderProposed { order, proposal }))) => (first, order, Some(proposal)),
+                _ => return Err("an order does not begin with its application or proposal".to_owned()),
             };
             let mut later = Vec::new();
             for entry in entries {
@@ -296,7 +302,7 @@ fn add(restore: &mut Restore, part: pb::snapshot_record::Record) -> Result<(), S
                     _ => return Err("an order has an entry that is not about it".to_owned()),
                 }
             }
-            restore.order(applied, event, later)?;
+            restore.order(first, event, proposal, later)?;
         }
         Record::Upload(upload) => {
             for entry in upload.entries {

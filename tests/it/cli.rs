@@ -100,6 +100,66 @@ async fn an_order_is_previewed_applied_asked_about_and_lifted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_takes_two_is_proposed_by_one_and_approved_or_rejected_by_another() {
+    let desk = Desk::open().await;
+    let worldwide = ORDER.replace("countries = [\"IN\", \"BR\"]", "worldwide = true");
+    let (order, list) = (desk.file("order.toml", &worldwide), desk.file("list.csv", "7\n8\n"));
+    let files = ["--file", shown(&order), "--items", shown(&list)];
+    let (code, out, _) = desk.run(&[&["order", "preview"], files.as_slice()].concat());
+    assert_eq!((code, out.contains("it takes two (worldwide)")), (0, true), "{out}");
+    let (code, out, _) = desk.run(&[&["order", "apply", "--yes"], files.as_slice()].concat());
+    assert_eq!(code, 0);
+    for said in ["to say `withheld order approve order`", "order order is pending approval at revision 1"] {
+        assert!(out.contains(said), "{out}");
+    }
+    let (_, out, _) = desk.run(&[&["order", "apply", "--yes"], files.as_slice()].concat());
+    assert!(out.contains("order order was proposed before, at revision 1; nothing was changed"), "{out}");
+    let (code, _, err) = desk.run(&["order", "approve", "order", "--yes"]);
+    assert_eq!((code, err.contains("nobody approves their own")), (1, true), "{err}");
+    let (_, out, _) = desk.run(&["order", "due"]);
+    assert!(out.contains("approve or reject") && out.contains("pending approval"), "{out}");
+    // Without a yes nothing is approved, and the question says what it is about.
+    let second = ["--actor", "second@example.org"];
+    let approve = [&second, ["order", "approve"].as_slice(), &["order"]].concat();
+    let (code, said) = at_a_terminal(&desk, &approve, "n\n");
+    assert_eq!(
+        (code, said.contains("put order order into force? 2 accounts and 0 posts would go dark worldwide")),
+        (1, true),
+        "{said}"
+    );
+    assert!(desk.run(&["check", "US", "7"]).1.contains("0 of 1"));
+    let (code, said) = at_a_terminal(&desk, &approve, "y\n");
+    assert_eq!(
+        (code, said.contains("order order approved at revision 2: 2 accounts and 0 posts gone dark")),
+        (0, true),
+        "{said}"
+    );
+    let (_, out, _) = desk.run(&["check", "US", "7", "8"]);
+    assert!(out.contains("2 of 2 withheld in US"), "{out}");
+    let (_, out, _) = desk.run(&["order", "show", "order"]);
+    for said in ["approved by second@example.org", "proposed by", "worldwide"] {
+        assert!(out.contains(said), "`{said}` is missing:\n{out}");
+    }
+    let shown_json = desk.service.cli_json(&["order", "show", "order"]);
+    assert_eq!(shown_json["approval"]["state"], "approved");
+    assert_eq!(shown_json["approval"]["decided_revision"], "2");
+
+    // Another one is rejected; its id stays taken, and that is said.
+    let again = desk.file("again.toml", &worldwide.replace("\"order\"", "\"again\""));
+    let files = ["order", "apply", "--yes", "--file", shown(&again), "--items", shown(&list)];
+    assert_eq!(desk.run(&files).0, 0);
+    let (code, _, err) = desk.run(&["order", "reject", "again", "--yes"]);
+    assert_eq!((code, err.contains("--reason")), (2, true), "{err}");
+    let reject = [&second, ["order", "reject", "again", "--reason", "too wide", "--yes"].as_slice()].concat();
+    let (code, out, _) = desk.run(&reject);
+    assert_eq!((code, out.contains("order again rejected at revision 4")), (0, true), "{out}");
+    let (code, _, err) = desk.run(&files);
+    assert_eq!((code, err.contains("is rejected, at revision 4, and its order_id stays taken")), (1, true), "{err}");
+    let (_, out, _) = desk.run(&["order", "list", "--state", "rejected"]);
+    assert!(out.contains("again") && out.contains("1 order"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_programs_read_is_json_with_ids_as_strings() {
     let desk = Desk::open().await;
     assert_eq!(desk.apply(ORDER, "18446744073709551615\n").0, 0);

@@ -25,8 +25,9 @@ fn play(queries: &str, admin: &str) -> String {
     let (said, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{errors}");
     assert_eq!(said.matches('✗').count(), 0, "{said}");
-    // Five tables of ten verdicts, and the sum.
-    assert_eq!(said.matches('✓').count(), 51, "{said}");
+    // Six tables of ten verdicts, and the sum.
+    assert_eq!(said.matches('✓').count(), 61, "{said}");
+    assert_eq!(said.matches("nobody approves their own").count(), 2, "{said}");
     said
 }
 
@@ -93,8 +94,8 @@ async fn a_wrong_verdict_fails_it() {
     let output = demo(&service.queries, &service.admin).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    // The count of accounts in the United States, and the news magazine there, in each of five tables; the sum.
-    assert_eq!(said.matches('✗').count(), 11, "{said}");
+    // The count of accounts in the United States, and the news magazine there, in each of six tables; the sum.
+    assert_eq!(said.matches('✗').count(), 13, "{said}");
     assert_eq!((withheld(&service, "IN"), withheld(&service, "US")), (0, 1), "the other order stays");
 }
 
@@ -118,11 +119,15 @@ fn interrupt(command: &mut Command, once: &str) -> (Option<i32>, String) {
 async fn interrupted_it_puts_all_back_too() {
     let (_dir, journal) = mk_journal();
     let service = Service::start(&journal).await;
-    let (code, said) = interrupt(&mut demo(&service.queries, &service.admin), "is in force at revision");
-    assert_eq!(code, Some(130), "{said}");
-    assert!(said.contains("put back as it was"), "{said}");
-    assert_eq!((withheld(&service, "IN"), withheld(&service, "US")), (0, 0));
-    assert_eq!(protected(&service), serde_json::json!([]));
+    // While an order is in force, and while one waits for a second person.
+    for (once, left) in [("is in force at revision", "lifted"), ("is pending approval at revision", "rejected")] {
+        let (code, said) = interrupt(&mut demo(&service.queries, &service.admin), once);
+        assert_eq!(code, Some(130), "{said}");
+        assert!(said.contains("put back as it was"), "{said}");
+        assert_eq!((withheld(&service, "IN"), withheld(&service, "US")), (0, 0));
+        assert_eq!(protected(&service), serde_json::json!([]));
+        assert_eq!(service.cli_json(&["order", "list", "--limit", "1"])["orders"][0]["state"], left, "{said}");
+    }
 
     let (code, said) = interrupt(&mut demo(&nobody(), &nobody()), "is in force at revision");
     assert_eq!(code, Some(130), "{said}");

@@ -223,6 +223,47 @@ pub fn mk_context(reason: &str, request_id: &str) -> Option<pb::CommandContext> 
     Some(pb::CommandContext { actor, reason, request_id: request_id.to_owned() })
 }
 
+/// A policy by which one person is enough, for tests about something else that need many accounts.
+pub const ONE_PERSON: [&str; 2] = ["--policy", concat!(env!("CARGO_MANIFEST_DIR"), "/data/policy-one-person.toml")];
+
+/// The same of the second person at the desk.
+pub fn mk_second(reason: &str) -> Option<pb::CommandContext> {
+    Some(pb::CommandContext { actor: "second@example.org".to_owned(), ..mk_context(reason, "").unwrap() })
+}
+
+/// What a second person sees of what waits.
+pub async fn look(
+    orders: &mut OrderServiceClient<Channel>,
+    order_id: &str,
+) -> Result<pb::ApproveOrderResponse, Status> {
+    let (order_id, context) = (order_id.to_owned(), mk_second(""));
+    let request = pb::ApproveOrderRequest { order_id, context, validate_only: true, ..Default::default() };
+    Ok(orders.approve_order(request).await?.into_inner())
+}
+
+/// The second person sees what waits, and approves exactly that.
+pub async fn approve(
+    orders: &mut OrderServiceClient<Channel>,
+    order_id: &str,
+) -> Result<pb::ApproveOrderResponse, Status> {
+    let digest = look(orders, order_id).await?.digest;
+    let (order_id, context) = (order_id.to_owned(), mk_second("as it should be"));
+    let request = pb::ApproveOrderRequest { order_id, context, digest, validate_only: false };
+    Ok(orders.approve_order(request).await?.into_inner())
+}
+
+/// Puts an order into force, with a second person where that takes two: the order then, and the revision of that.
+pub async fn put_into_force(service: &Service, request: pb::ApplyOrderRequest) -> pb::ApplyOrderResponse {
+    let mut orders = service.orders().await;
+    let applied = orders.apply_order(request).await.unwrap().into_inner();
+    let order = applied.order.clone().unwrap();
+    if order.state() != pb::OrderState::PendingApproval {
+        return applied;
+    }
+    let approved = approve(&mut orders, &order.spec.unwrap().order_id).await.unwrap();
+    pb::ApplyOrderResponse { order: approved.order, revision: approved.revision, already_applied: false }
+}
+
 /// The least order that is one.
 pub fn mk_order(id: &str, countries: &[&str]) -> pb::OrderSpec {
     let country_codes = countries.iter().map(|code| (*code).to_owned()).collect();

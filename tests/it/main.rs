@@ -10,6 +10,7 @@
     reason = "a test fails by panicking; a service is waited for when it is dropped"
 )]
 
+mod approvals;
 mod cli;
 mod config;
 mod connections;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order};
+use crate::harness::{ONE_PERSON, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order};
 use crate::scrape::Scrape;
 
 /// A history with something of everything in it.
@@ -109,6 +109,9 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
         ("withheld_ready", "gauge"),
         ("withheld_subjects", "gauge"),
         ("withheld_orders", "gauge"),
+        ("withheld_orders_overdue", "gauge"),
+        ("withheld_approvals_pending", "gauge"),
+        ("withheld_approval_oldest_seconds", "gauge"),
         ("withheld_journal_appends_total", "counter"),
         ("withheld_journal_append_seconds", "histogram"),
         ("withheld_follower_restarts_total", "counter"),
@@ -141,6 +144,13 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
         ("withheld_orders{state=\"lifted\"}", 1),
         ("withheld_orders{state=\"scheduled\"}", 0),
         ("withheld_orders{state=\"expired\"}", 0),
+        ("withheld_orders{state=\"pending_approval\"}", 0),
+        ("withheld_orders{state=\"rejected\"}", 0),
+        ("withheld_orders{state=\"expired_unapproved\"}", 0),
+        ("withheld_orders_overdue{deadline=\"comply_by\"}", 0),
+        ("withheld_orders_overdue{deadline=\"review_due_at\"}", 0),
+        ("withheld_approvals_pending", 0),
+        ("withheld_approval_oldest_seconds", 0),
         ("withheld_journal_appends_total{outcome=\"done\"}", 14),
         ("withheld_journal_appends_total{outcome=\"conflict\"}", 0),
         ("withheld_journal_append_seconds_count", 14),
@@ -162,7 +172,7 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verdicts_are_counted_by_country_and_outcome_over_all_threads() {
     let (_dir, journal) = mk_journal();
-    let service = Service::start_with(&journal, &["--query-threads", "2"]).await;
+    let service = Service::start_with(&journal, &[&["--query-threads", "2"], ONE_PERSON].concat()).await;
     let mut orders = service.orders().await;
     orders.apply_order(mk_apply(mk_order("order", &["IN"]), mk_accounts(1..=3))).await.unwrap();
     // On a connection each, so that both threads have some.
@@ -265,7 +275,7 @@ async fn calls_are_counted_by_how_they_ended_and_those_given_up_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_says_whether_to_ask_and_if_not_why() {
     let (_dir, journal) = mk_journal();
-    let service = Service::start(&journal).await;
+    let service = Service::start_with(&journal, &ONE_PERSON).await;
     // A list so long that loading it takes a moment.
     let mut orders = service.orders().await;
     let chunks = (0..40_u64).map(|chunk| pb::UploadItemsRequest {

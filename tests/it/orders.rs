@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use tonic::Code;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order, refusal};
+use crate::harness::{
+    Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order, put_into_force, refusal,
+};
 
 fn worldwide(id: &str) -> pb::OrderSpec {
     let territory = Some(pb::Territory { territory: Some(pb::territory::Territory::Worldwide(true)) });
@@ -30,7 +32,7 @@ async fn countries(service: &Service, account: u64) -> Vec<String> {
 }
 
 async fn apply(service: &Service, order: pb::OrderSpec, items: pb::ItemList) -> pb::ApplyOrderResponse {
-    service.orders().await.apply_order(mk_apply(order, items)).await.unwrap().into_inner()
+    put_into_force(service, mk_apply(order, items)).await
 }
 
 async fn lift(service: &Service, order_id: &str) -> pb::LiftOrderResponse {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, mk_context, mk_journal, mk_order};
+use crate::harness::{Service, approve, mk_context, mk_journal, mk_order};
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenario");
 
@@ -72,7 +72,27 @@ pub async fn apply(service: &Service, order: pb::OrderSpec, file: &str) -> pb::O
     };
     let applied = orders.apply_order(apply).await.unwrap().into_inner().order.unwrap();
     assert_eq!(applied.dispositions, preview.order.unwrap().dispositions, "applying does what the preview said");
+    assert_eq!(applied.state() == pb::OrderState::PendingApproval, !preview.approval_grounds.is_empty());
     applied
+}
+
+/// Has an order proposed that takes two. As long as it waits every verdict is that of the step before, also after a
+/// crash; then somebody else approves it.
+async fn propose(service: Service, journal: &Path, order: pb::OrderSpec, file: &str, before: &str) -> (Service, usize) {
+    let id = order.order_id.clone();
+    let proposed = apply(&service, order, file).await;
+    assert_eq!(proposed.state(), pb::OrderState::PendingApproval);
+    let mut compared = compare(&service, before).await;
+    let service = restart(service, journal).await;
+    compared += compare(&service, before).await;
+    let approved = approve(&mut service.orders().await, &id).await.unwrap().order.unwrap();
+    assert_eq!((approved.state(), &approved.dispositions), (pb::OrderState::InForce, &proposed.dispositions));
+    let approval = approved.approval.unwrap();
+    assert_eq!(
+        (approval.proposed_by.as_str(), approval.decided_by.as_str()),
+        ("desk@example.org", "second@example.org")
+    );
+    (service, compared)
 }
 
 /// Killed as a machine's power loss would, and started again on what it left.
@@ -133,7 +153,9 @@ async fn every_verdict_of_february_2021_before_and_after_a_crash() {
     service.orders().await.record_correspondence(notice).await.unwrap();
     let mut second = mk_order("in-2021-02-04", &["IN"]);
     second.specified_items = Some(1_178);
-    apply(&service, second, "in-2021-02-04.items.csv").await;
+    let waits;
+    (service, waits) = propose(service, &journal, second, "in-2021-02-04.items.csv", "2021-02-01T21:00:00Z").await;
+    compared += waits;
     for _ in 0..2 {
         compared += compare(&service, "2021-02-05T12:00:00Z").await;
         service = restart(service, &journal).await;
@@ -142,13 +164,15 @@ async fn every_verdict_of_february_2021_before_and_after_a_crash() {
     let mut own = mk_order("own-rules-2021-02-10", &[]);
     own.instrument = pb::Instrument::OwnRules.into();
     own.territory = Some(pb::Territory { territory: Some(pb::territory::Territory::Worldwide(true)) });
-    apply(&service, own, "own-rules-2021-02-10.items.csv").await;
+    let waits;
+    (service, waits) = propose(service, &journal, own, "own-rules-2021-02-10.items.csv", "2021-02-05T12:00:00Z").await;
+    compared += waits;
     for _ in 0..2 {
         compared += compare(&service, "2021-02-10T12:00:00Z").await;
         service = restart(service, &journal).await;
     }
-    // Every step but the first twice: before and after the crash.
-    assert_eq!(compared, 1_270 * 9);
+    // Every step but the first twice, before and after the crash; and twice while each of two orders waits.
+    assert_eq!(compared, 1_270 * 13);
 
     let show = service.cli_json(&["order", "show", "in-2021-01-31-emergency"]);
     assert_eq!(show["state"], "lifted");

@@ -16,16 +16,16 @@ use withheld::stop::{Stop, Urgency};
 use crate::harness::{Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order};
 
 /// A service in this process, by a clock that stands still until its hand is moved.
-struct Clocked {
-    queries: String,
-    admin: String,
-    hand: Hand,
+pub struct Clocked {
+    pub queries: String,
+    pub admin: String,
+    pub hand: Hand,
     stop: Stop,
     running: tokio::task::JoinHandle<Result<(), server::ServeError>>,
 }
 
 impl Clocked {
-    async fn start(now: Timestamp, flags: &[&str]) -> Self {
+    pub async fn start(now: Timestamp, flags: &[&str]) -> Self {
         #[derive(Parser)]
         struct Flags {
             #[command(flatten)]
@@ -45,22 +45,22 @@ impl Clocked {
         Self { queries: format!("http://{queries}"), admin: format!("http://{admin}"), hand, stop, running }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.say(Urgency::Prompt);
         self.running.await.unwrap().unwrap();
     }
 }
 
-fn stamp(at: Timestamp) -> Option<prost_types::Timestamp> {
+pub fn stamp(at: Timestamp) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() })
 }
 
-const fn secs(seconds: i64) -> SignedDuration {
+pub const fn secs(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
 /// The next change that a watcher is told; heartbeats are passed over.
-async fn next_change(watch: &mut tonic::Streaming<pb::WatchWithholdingsResponse>) -> pb::WithheldCountries {
+pub async fn next_change(watch: &mut tonic::Streaming<pb::WatchWithholdingsResponse>) -> pb::WithheldCountries {
     let change = async {
         loop {
             let message = watch.message().await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Streaming};
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order, refusal};
+use crate::harness::{ONE_PERSON, Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order, refusal};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -144,7 +144,7 @@ async fn a_quiet_watch_has_a_heartbeat_and_ends_with_where_to_resume() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_does_not_read_is_cut_off_with_where_to_resume_and_others_are_not() {
     let (_dir, journal) = mk_journal();
-    let service = Service::start(&journal).await;
+    let service = Service::start_with(&journal, &ONE_PERSON).await;
     let mut orders = service.orders().await;
     let (mut slow, mut quick) = (watch(&service, 0).await, watch(&service, 0).await);
     // The quick one reads all along; the slow one's queue and windows fill up with orders that come and go.

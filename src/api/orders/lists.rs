@@ -1,4 +1,6 @@
-//! Orders and their items by filter, page by page.
+//! Orders, their items and their deadlines by filter, page by page.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message as _;
@@ -8,7 +10,8 @@ use crate::api::parse::{self, MAX_ITEMS};
 use crate::api::render;
 use crate::api::status::{BadFields, ServiceError};
 use crate::domain::country::CountrySet;
-use crate::domain::order::{Order, OrderState};
+use crate::domain::due;
+use crate::domain::order::Order;
 use crate::pb::v1 as pb;
 use crate::replica::{Freshness, Published};
 
@@ -44,17 +47,16 @@ pub(super) fn orders(
     let authority = request.issuing_authority.to_lowercase();
     let fits = |order: &Order| {
         let (spec, state) = (order.spec(), order.state(now));
-        let ended = matches!(state, OrderState::Lifted | OrderState::Expired);
         let holds: CountrySet = spec.territory.countries();
         states.is_none_or(|states| states.contains(&render::state_number(state)))
             && country.is_none_or(|country| holds.contains(country))
             && instrument.is_none_or(|number| u32::try_from(number) == Ok(spec.instrument.number()))
             && (authority.is_empty() || spec.issuing_authority.to_lowercase().contains(&authority))
             && (request.regime.is_empty() || spec.regime.as_deref() == Some(&request.regime))
-            && due.is_none_or(|due| !ended && spec.review_due_at.is_some_and(|at| at < due))
+            && due.is_none_or(|due| !state.is_final() && spec.review_due_at.is_some_and(|at| at < due))
     };
     let key = |order: &Order| {
-        let revision = order.applied().revision.get();
+        let revision = order.recorded().revision.get();
         let number = i64::try_from(revision).unwrap_or(i64::MAX);
         match sort.unwrap_or(pb::OrderSort::NewestFirst) {
             pb::OrderSort::Unspecified | pb::OrderSort::NewestFirst => Some(Cursor(number.saturating_neg(), revision)),
@@ -98,10 +100,10 @@ pub(super) fn items(
     let size = page::size(request.page_size, MAX_ITEMS);
     let all = (0_u32..).zip(order.items().iter()).zip(order.dispositions());
     let rest = all.skip(usize::try_from(after).unwrap_or(usize::MAX));
+    let since = render::since(order, now);
     let rendered = rest.map(|((at, item), done)| {
-        let lifted = if done.takes_effect() { render::lifted_at(order, at) } else { None };
         let also = render::also_removed(&published.state, order, item.resolution, now);
-        render::item(at, item, *done, lifted, also)
+        render::item(at, item, *done, since(at), also)
     });
     let wanted = rendered.filter(|i| dispositions.is_none_or(|wanted| wanted.contains(&i.disposition)));
     let mut items: Vec<_> = wanted.take(size.saturating_add(1)).collect();
@@ -109,6 +111,54 @@ pub(super) fn items(
     Ok(pb::ListOrderItemsResponse {
         next_page_token: next.map(|at| page::token(at, &filters)).unwrap_or_default(),
         items,
+        freshness: Some(render::freshness(published.index.revision(), freshness)),
+    })
+}
+
+/// What is listed where no time is asked for.
+const SOON: Duration = Duration::from_hours(7 * 24);
+
+/// Answers ListDueOrders from one state.
+pub(super) fn due(
+    published: &Published,
+    request: pb::ListDueOrdersRequest,
+    now: Timestamp,
+    freshness: Freshness,
+) -> Result<pb::ListDueOrdersResponse, ServiceError> {
+    let filters =
+        pb::ListDueOrdersRequest { page_size: 0, page_token: String::new(), consistency: None, ..request.clone() }
+            .encode_to_vec();
+    let mut bad = BadFields::default();
+    let within = request
+        .within
+        .map_or(Ok(SOON), |within| Duration::try_from(within).map_err(|_| "a length of time is not negative"));
+    let within = bad.take("within", within);
+    bad.none()?;
+    let until = now.checked_add(within.unwrap_or(SOON)).unwrap_or(Timestamp::MAX);
+    let after = page::cursor(&request.page_token, &filters)?;
+    let size = page::size(request.page_size, 1_000);
+    let mut found = Vec::new();
+    for order in published.state.orders() {
+        for due in due::of(order, now).filter(|due| due.at <= until) {
+            // Of one order at one time, by the number of the deadline: there are fewer than eight.
+            let among = order.recorded().revision.get() << 3 | u64::from(due.deadline.number());
+            let key = Cursor(due.at.as_microsecond(), among);
+            if after.is_none_or(|after| key > after) {
+                found.push((key, order, due));
+            }
+        }
+    }
+    found.sort_unstable_by_key(|(key, ..)| *key);
+    let next = page::cut(&mut found, size).map(|(key, ..)| page::token(*key, &filters));
+    let rendered = found.into_iter().map(|(_, order, due)| pb::DueOrder {
+        order: Some(render::order(order, now)),
+        deadline: i32::try_from(due.deadline.number()).unwrap_or_default(),
+        at: Some(render::time(due.at)),
+        overdue: due.is_overdue(now),
+    });
+    Ok(pb::ListDueOrdersResponse {
+        due: rendered.collect(),
+        next_page_token: next.unwrap_or_default(),
         freshness: Some(render::freshness(published.index.revision(), freshness)),
     })
 }

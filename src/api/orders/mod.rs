@@ -2,23 +2,21 @@
 
 mod lists;
 mod preview;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::parse;
 use super::status::{BadFields, ServiceError};
 use super::{Context, compute, render};
-use crate::clock::new_id;
 use crate::desk::Done;
-use crate::domain::decide::{Command, Decision, decide};
+use crate::domain::decide::{Command, decide};
 use crate::domain::event::Attribution;
-use crate::domain::ids::{OrderId, Revision, UploadId};
-use crate::domain::item::ItemChunk;
+use crate::domain::ids::{OrderId, Revision};
 use crate::domain::order::Order;
 use crate::pb::v1 as pb;
 use crate::pb::v1::order_service_server::OrderService;
@@ -38,6 +36,7 @@ struct Changed {
     effect: Option<pb::Effect>,
     revision: u64,
     already_done: bool,
+    pending_approval: bool,
 }
 
 impl Orders {
@@ -80,12 +79,11 @@ impl Orders {
             }
             let (published, rules) = (self.context.replica.current(), self.context.rules.load_full());
             let now = self.now(&published);
-            compute(move || match decide(&published.state, &rules, &command, &by, now)? {
-                Decision::Write(_, effect) => Ok(Done { revision: Revision::START, repeated: false, effect }),
-                Decision::Repeated(revision) => Ok(Done { revision, repeated: true, effect: Default::default() }),
-                Decision::Nothing => {
-                    Ok(Done { revision: Revision::START, repeated: false, effect: Default::default() })
-                }
+            compute(move || {
+                let decision = decide(&published.state, &rules, &command, &by, now)?;
+                let done = Done::of(&decision, Revision::START);
+                // Nothing is written: only what was written before has a revision.
+                Ok(if done.repeated { done } else { Done { revision: Revision::START, ..done } })
             })
             .await?
             .map_err(|rejection: crate::domain::rejection::Rejection| ServiceError::from(rejection))?
@@ -97,6 +95,7 @@ impl Orders {
             effect: Some(render::effect(&done.effect)),
             revision: done.revision.get(),
             already_done: done.repeated,
+            pending_approval: done.pending,
         })
     }
 }
@@ -144,51 +143,7 @@ impl OrderService for Orders {
         &self,
         request: Request<Streaming<pb::UploadItemsRequest>>,
     ) -> Result<Response<pb::UploadItemsResponse>, Status> {
-        let mut chunks = request.into_inner();
-        let name = new_id();
-        let upload: UploadId = name.parse().map_err(|_| ServiceError::Internal(format!("bad upload id `{name}`")))?;
-        let (mut context, mut total, mut revision, mut started) = (None, 0_u32, 0, None);
-        let mut undone: std::collections::BTreeMap<&'static str, u64> = std::collections::BTreeMap::new();
-        while let Some(mut chunk) = chunks.next().await.transpose()? {
-            let (first, own) = (context.is_none(), chunk.context.take());
-            let context = context.get_or_insert_with(|| own.unwrap_or_default());
-            let mut bad = BadFields::default();
-            let part = pb::CommandContext { request_id: format!("{name}:{total}"), ..context.clone() };
-            let by = parse::attribution(&mut bad, Some(part), false, "UploadItems", &chunk);
-            bad.none()?;
-            let rules = self.context.rules.load_full();
-            let items: Arc<ItemChunk> = parse::items(chunk.items, total.saturating_add(1), &rules.links)?;
-            if items.is_empty() && !first {
-                continue;
-            }
-            total = total.saturating_add(u32::try_from(items.len()).unwrap_or(u32::MAX));
-            for item in items.iter() {
-                let (cause, _) = render::undone(item.resolution);
-                if !cause.is_empty() {
-                    *undone.entry(cause).or_default() += 1;
-                }
-            }
-            started.get_or_insert_with(|| self.context.replica.clock().now());
-            let Some(by) = by else { return Err(ServiceError::Internal("no attribution".to_owned()).into()) };
-            revision = self.submit(Command::StageItems { upload: upload.clone(), items }, by).await?.revision.get();
-        }
-        let Some(started) = started else {
-            let mut bad = BadFields::default();
-            bad.add("items", "the list is empty: send at least one message");
-            return Err(ServiceError::from(bad).into());
-        };
-        let count = |(cause, items): (&str, u64)| pb::DispositionCount {
-            disposition: pb::Disposition::NoAction.into(),
-            cause: cause.to_owned(),
-            items,
-        };
-        Ok(Response::new(pb::UploadItemsResponse {
-            upload_id: name,
-            items: total.into(),
-            unresolved: undone.into_iter().map(count).collect(),
-            expires_at: started.checked_add(self.keep_uploads).ok().map(render::time),
-            revision,
-        }))
+        Ok(Response::new(upload::upload(self, request.into_inner()).await?))
     }
 
     async fn apply_order(
@@ -200,7 +155,7 @@ impl OrderService for Orders {
         let mut bad = BadFields::default();
         let by = parse::attribution(&mut bad, context, false, "ApplyOrder", &request);
         let order = parse::order(&mut bad, request.order);
-        let preview = parse::preview_digest(&mut bad, &request.preview_digest);
+        let preview = parse::preview_digest(&mut bad, "preview_digest", &request.preview_digest);
         bad.none()?;
         let items = parse::source(listed(request.items), &self.context.rules.load().links)?;
         let (Some(order), Some(by)) = (order, by) else {
@@ -215,6 +170,47 @@ impl OrderService for Orders {
         }))
     }
 
+    async fn approve_order(
+        &self,
+        request: Request<pb::ApproveOrderRequest>,
+    ) -> Result<Response<pb::ApproveOrderResponse>, Status> {
+        let mut request = request.into_inner();
+        let (context, mut bad) = (request.context.take(), BadFields::default());
+        let by = parse::attribution(&mut bad, context, false, "ApproveOrder", &request);
+        let order = parse::order_id(&mut bad, "order_id", &request.order_id);
+        let digest = parse::preview_digest(&mut bad, "digest", &request.digest);
+        if request.digest.is_empty() && !request.validate_only {
+            bad.add("digest", "it is required: validate first, and give the digest of what was seen");
+        }
+        let id = order.clone();
+        let command = |order| Command::ApproveOrder { order, digest };
+        let Changed { order, effect, revision, already_done, .. } =
+            self.change(order, by, request.validate_only, bad, command).await?;
+        if let (true, Some(id), false) = (request.validate_only, id, already_done) {
+            let published = self.context.replica.current();
+            let now = self.now(&published);
+            let seen = compute(move || {
+                let order = find(&published, &id)?;
+                preview::pending(&published.state, order, now).map_err(ServiceError::from)
+            });
+            return Ok(Response::new(seen.await??));
+        }
+        Ok(Response::new(pb::ApproveOrderResponse { order, effect, revision, already_done, ..Default::default() }))
+    }
+
+    async fn reject_order(
+        &self,
+        request: Request<pb::RejectOrderRequest>,
+    ) -> Result<Response<pb::RejectOrderResponse>, Status> {
+        let mut request = request.into_inner();
+        let (context, mut bad) = (request.context.take(), BadFields::default());
+        let by = parse::attribution(&mut bad, context, true, "RejectOrder", &request);
+        let order = parse::order_id(&mut bad, "order_id", &request.order_id);
+        let Changed { order, revision, already_done, .. } =
+            self.change(order, by, false, bad, Command::RejectOrder).await?;
+        Ok(Response::new(pb::RejectOrderResponse { order, revision, already_done }))
+    }
+
     async fn lift_order(
         &self,
         request: Request<pb::LiftOrderRequest>,
@@ -223,9 +219,9 @@ impl OrderService for Orders {
         let (context, mut bad) = (request.context.take(), BadFields::default());
         let by = parse::attribution(&mut bad, context, true, "LiftOrder", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
-        let Changed { order, effect, revision, already_done } =
+        let Changed { order, effect, revision, already_done, pending_approval } =
             self.change(order, by, request.validate_only, bad, Command::LiftOrder).await?;
-        Ok(Response::new(pb::LiftOrderResponse { order, effect, revision, already_done }))
+        Ok(Response::new(pb::LiftOrderResponse { order, effect, revision, already_done, pending_approval }))
     }
 
     async fn lift_items(
@@ -242,10 +238,17 @@ impl OrderService for Orders {
         });
         let items = parse::source(items, &self.context.rules.load().links)?;
         let command = |order| Command::LiftItems { order, items };
-        let Changed { order, effect, revision, already_done } =
+        let Changed { order, effect, revision, already_done, pending_approval } =
             self.change(order, by, request.validate_only, bad, command).await?;
         let items_lifted = effect.as_ref().map_or(0, |e| e.accounts_changed + e.posts_changed + e.unchanged);
-        Ok(Response::new(pb::LiftItemsResponse { order, effect, revision, already_done, items_lifted }))
+        Ok(Response::new(pb::LiftItemsResponse {
+            order,
+            effect,
+            revision,
+            already_done,
+            items_lifted,
+            pending_approval,
+        }))
     }
 
     async fn stay_order(
@@ -256,7 +259,7 @@ impl OrderService for Orders {
         let (context, mut bad) = (request.context.take(), BadFields::default());
         let by = parse::attribution(&mut bad, context, true, "StayOrder", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
-        let Changed { order, effect, revision, already_done } =
+        let Changed { order, effect, revision, already_done, .. } =
             self.change(order, by, request.validate_only, bad, Command::StayOrder).await?;
         Ok(Response::new(pb::StayOrderResponse { order, effect, revision, already_done }))
     }
@@ -269,7 +272,7 @@ impl OrderService for Orders {
         let (context, mut bad) = (request.context.take(), BadFields::default());
         let by = parse::attribution(&mut bad, context, true, "ResumeOrder", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
-        let Changed { order, effect, revision, already_done } =
+        let Changed { order, effect, revision, already_done, .. } =
             self.change(order, by, request.validate_only, bad, Command::ResumeOrder).await?;
         Ok(Response::new(pb::ResumeOrderResponse { order, effect, revision, already_done }))
     }
@@ -320,6 +323,16 @@ impl OrderService for Orders {
             .await?
             .map(Response::new)
             .map_err(Status::from)
+    }
+
+    async fn list_due_orders(
+        &self,
+        request: Request<pb::ListDueOrdersRequest>,
+    ) -> Result<Response<pb::ListDueOrdersResponse>, Status> {
+        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let (now, freshness) = (self.now(&published), self.context.replica.freshness());
+        let request = request.into_inner();
+        compute(move || lists::due(&published, request, now, freshness)).await?.map(Response::new).map_err(Status::from)
     }
 
     async fn list_order_items(

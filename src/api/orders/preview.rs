@@ -1,17 +1,19 @@
-//! What applying an order would do, as an answer.
+//! What applying an order would do, or approving what waits, as an answer.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::api::render;
+use crate::api::render::{self, Since};
+use crate::domain::approval::{self, Proposed};
 use crate::domain::event::{Attribution, Recorded};
 use crate::domain::ids::{Revision, Subject};
-use crate::domain::item::{Disposition, subject_of};
+use crate::domain::item::{Disposition, Items, subject_of};
 use crate::domain::order::{Order, OrderNo};
 use crate::domain::plan::{self, ItemSource, OrderRequest};
 use crate::domain::rejection::Rejection;
 use crate::domain::rules::Rules;
+use crate::domain::spec::OrderSpec;
 use crate::domain::state::State;
 use crate::pb::v1 as pb;
 
@@ -27,45 +29,93 @@ pub(super) fn preview(
     by: Attribution,
     now: Timestamp,
 ) -> Result<pb::PreviewOrderResponse, Rejection> {
-    if let Some(applied) = state.order(&order.order_id) {
-        let (order, revision) = (applied.id().clone(), applied.applied().revision);
+    if let Some(known) = state.order(&order.order_id) {
+        let (order, revision) = (known.id().clone(), known.recorded().revision);
         return Err(Rejection::OrderIdTaken { order, revision });
     }
     let plan = plan::apply(state, rules, order, source, now)?;
     Ok(pb::PreviewOrderResponse {
         order: Some(planned(&plan, by, now)),
         effect: Some(render::effect(&plan.effect)),
-        exceptions: exceptions(&plan),
-        warnings: warnings(&plan, now),
+        exceptions: exceptions(&plan.items, &plan.event.dispositions),
+        warnings: warnings(&Listed::of_plan(&plan), now),
         digest: plan.digest.as_bytes().to_vec(),
         revision: state.revision().get(),
+        approval_grounds: render::grounds(&plan.grounds),
     })
 }
 
-/// The first items on which nothing is done, or that are declined.
-fn exceptions(plan: &plan::Plan) -> Vec<pb::ItemOutcome> {
-    let all = (0_u32..).zip(plan.items.iter()).zip(plan.event.dispositions.iter());
-    let exceptional = all.filter(|(_, disposition)| !disposition.takes_effect());
-    exceptional.take(SHOWN).map(|((at, item), done)| render::item(at, item, *done, None, false)).collect()
+/// Answers ApproveOrder that only validates, from one state.
+pub(super) fn pending(state: &State, order: &Order, now: Timestamp) -> Result<pb::ApproveOrderResponse, Rejection> {
+    let pending = approval::pending(state, order, now)?;
+    let listed = Listed { spec: order.spec(), items: order.items(), dispositions: &pending.dispositions };
+    let applies = order.approval().is_some_and(|approval| approval.of == Proposed::Apply);
+    let mut said: Vec<String> =
+        pending.differs.iter().map(|differs| format!("it is not as it was proposed: {differs}")).collect();
+    let (mut exceptional, mut rendered) = (Vec::new(), render::order(order, now));
+    if applies {
+        said.extend(warnings(&listed, now));
+        exceptional = exceptions(order.items(), &pending.dispositions);
+        let counted = pending.dispositions.iter().zip(order.items().resolutions());
+        rendered.dispositions = render::dispositions(counted.map(|(done, named)| (*done, named, Since::Stands)));
+    }
+    Ok(pb::ApproveOrderResponse {
+        order: Some(rendered),
+        effect: Some(render::effect(&pending.effect)),
+        exceptions: exceptional,
+        warnings: said,
+        digest: pending.digest.as_bytes().to_vec(),
+        revision: state.revision().get(),
+        already_done: false,
+    })
+}
+
+/// The first items on which nothing is done, that are declined, or that are withheld by an override.
+fn exceptions(items: &Items, dispositions: &[Disposition]) -> Vec<pb::ItemOutcome> {
+    let all = (0_u32..).zip(items.iter()).zip(dispositions);
+    let exceptional = all.filter(|(_, done)| !matches!(done, Disposition::Withheld | Disposition::RemovedOwnRules));
+    exceptional.take(SHOWN).map(|((at, item), done)| render::item(at, item, *done, Since::Stands, false)).collect()
+}
+
+/// An order, its list, and what would be done about it.
+struct Listed<'a> {
+    spec: &'a OrderSpec,
+    items: &'a Items,
+    dispositions: &'a [Disposition],
+}
+
+impl<'a> Listed<'a> {
+    fn of_plan(plan: &'a plan::Plan) -> Self {
+        Self { spec: &plan.event.spec, items: &plan.items, dispositions: &plan.event.dispositions }
+    }
 }
 
 /// What is worth a second look.
-fn warnings(plan: &plan::Plan, now: Timestamp) -> Vec<String> {
-    let spec = &plan.event.spec;
-    let count = |wanted: fn(Disposition) -> bool| plan.event.dispositions.iter().filter(|d| wanted(**d)).count();
+fn warnings(listed: &Listed<'_>, now: Timestamp) -> Vec<String> {
+    let Listed { spec, items, dispositions } = listed;
+    let count = |wanted: fn(Disposition) -> bool| dispositions.iter().filter(|done| wanted(**done)).count();
     let mut warnings = Vec::new();
     let unresolved = count(|d| matches!(d, Disposition::Unresolved | Disposition::Unsupported));
     if unresolved > 0 {
-        warnings.push(format!("{unresolved} of {} items get no action: they do not resolve", plan.items.len()));
+        warnings.push(format!("{unresolved} of {} items get no action: they do not resolve", items.len()));
     }
     let declined = count(|d| matches!(d, Disposition::DeclinedProtected(_)));
     if declined > 0 {
-        warnings.push(format!("{declined} of {} items name protected accounts: they are declined", plan.items.len()));
+        warnings.push(format!("{declined} of {} items name protected accounts: they are declined", items.len()));
     }
-    let rounded = looking_rounded(plan);
+    let overridden = count(|d| d == Disposition::WithheldByOverride);
+    if overridden > 0 {
+        let all = items.len();
+        warnings.push(format!("{overridden} of {all} items name protected accounts that are withheld by override"));
+    }
+    let idle = spec.protected_override.as_ref().map_or(0, |over| over.accounts.len()).saturating_sub(overridden);
+    if idle > 0 {
+        warnings.push(format!("{idle} of the accounts in protected_override do not need it: they are not declined"));
+    }
+    let rounded = looking_rounded(listed);
     if rounded > 0 {
         let why = "as a spreadsheet leaves them that keeps 15 digits of a number: compare them with the letter";
-        warnings.push(format!("{rounded} of {} items have ids that end in zeros, {why}", plan.items.len()));
+        warnings.push(format!("{rounded} of {} items have ids that end in zeros, {why}", items.len()));
     }
     if count(Disposition::takes_effect) == 0 {
         warnings.push("nothing would be withheld".to_owned());
@@ -87,9 +137,8 @@ fn warnings(plan: &plan::Plan, now: Timestamp) -> Vec<String> {
 
 /// How many ids look as if a spreadsheet had kept only their first 15 digits; none if chance alone may leave so many.
 /// **Never-guess**: they are withheld as they are written, and pointed out.
-fn looking_rounded(plan: &plan::Plan) -> usize {
-    let effective =
-        plan.items.resolutions().zip(plan.event.dispositions.iter()).filter(|(_, done)| done.takes_effect());
+fn looking_rounded(listed: &Listed<'_>) -> usize {
+    let effective = listed.items.resolutions().zip(listed.dispositions).filter(|(_, done)| done.takes_effect());
     let (mut found, mut by_chance) = (0_u32, 0.0);
     for subject in effective.filter_map(|(resolution, _)| subject_of(resolution)) {
         let id = match subject {

@@ -7,7 +7,7 @@ use super::{Files, agreed};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, counted};
-use crate::cli::show::{effect_json, effect_text, item_json, order_json, state};
+use crate::cli::show::{effect_json, effect_text, grounds_text, item_json, order_json, seconds, state};
 use crate::cli::{item_list, order_file};
 use crate::pb::v1 as pb;
 
@@ -27,22 +27,40 @@ fn show_preview(preview: &pb::PreviewOrderResponse, out: &mut Output) -> Result<
     if let Some(order) = &preview.order {
         out.order(&pb::Order { state: 0, ..order.clone() })?;
     }
-    if !preview.exceptions.is_empty() {
-        let shown = preview.exceptions.get(..20).unwrap_or(&preview.exceptions);
-        out.items(shown)?;
-        let effective = [pb::Disposition::Withheld, pb::Disposition::RemovedOwnRules];
-        let counts = preview.order.iter().flat_map(|order| &order.dispositions);
-        let exceptions: u64 = counts.filter(|c| !effective.contains(&c.disposition())).map(|c| c.items).sum();
-        let more = exceptions.saturating_sub(shown.len() as u64);
-        if more > 0 {
-            let more = counted(more, "other");
-            out.line(format!("and {more}; after applying, `withheld order items` lists them all"))?;
-        }
-    }
+    show_exceptions(preview.order.as_ref(), &preview.exceptions, out)?;
     for warning in &preview.warnings {
         out.line(format!("warning: {warning}"))?;
     }
+    if !preview.approval_grounds.is_empty() {
+        let why = grounds_text(&preview.approval_grounds);
+        out.line(format!("it takes two ({why}): it would wait until somebody else approves it"))?;
+    }
     out.line(effect_text(preview.effect.as_ref(), "would go dark"))
+}
+
+/// The first items that are not simply withheld.
+pub(super) fn show_exceptions(
+    order: Option<&pb::Order>,
+    exceptions: &[pb::ItemOutcome],
+    out: &mut Output,
+) -> Result<(), CliError> {
+    if exceptions.is_empty() {
+        return Ok(());
+    }
+    let shown = exceptions.get(..20).unwrap_or(exceptions);
+    out.items(shown)?;
+    let plain = |count: &&pb::DispositionCount| {
+        let effective = [pb::Disposition::Withheld, pb::Disposition::RemovedOwnRules];
+        !(effective.contains(&count.disposition()) && count.cause.is_empty())
+    };
+    let counts = order.into_iter().flat_map(|order| &order.dispositions);
+    let all: u64 = counts.filter(plain).map(|c| c.items).sum();
+    let more = all.saturating_sub(shown.len() as u64);
+    if more > 0 {
+        let more = counted(more, "other");
+        out.line(format!("and {more}; once it is recorded, `withheld order items` lists them all"))?;
+    }
+    Ok(())
 }
 
 pub(super) async fn preview(files: &Files, client: &Client, out: &mut Output) -> Result<(), CliError> {
@@ -56,7 +74,7 @@ pub(super) async fn preview(files: &Files, client: &Client, out: &mut Output) ->
     out.json(&json!({
         "order": preview.order.as_ref().map(order_json), "effect": effect_json(preview.effect.as_ref()),
         "exceptions": preview.exceptions.iter().map(item_json).collect::<Vec<_>>(), "warnings": preview.warnings,
-        "digest": digest, "revision": preview.revision.to_string(),
+        "digest": digest, "revision": preview.revision.to_string(), "approval_grounds": preview.approval_grounds,
     }))
 }
 
@@ -76,7 +94,11 @@ pub(super) async fn apply(
             }
             // In JSON the preview is not shown: the question has to say what it is about.
             let effect = effect_text(preview.effect.as_ref(), "would go dark");
-            agreed(&format!("put order {} into force? {effect}", spec.order_id), yes)?;
+            let question = match preview.approval_grounds.as_slice() {
+                [] => format!("put order {} into force? {effect}", spec.order_id),
+                _ => format!("propose order {}? {effect} once somebody else approves", spec.order_id),
+            };
+            agreed(&question, yes)?;
             preview.digest
         }
         // Applied before: applying it again tells whether it is the same, and changes nothing.
@@ -97,8 +119,17 @@ pub(super) async fn apply(
             "already_applied": done.already_applied}));
     }
     let id = order.spec.clone().unwrap_or_default().order_id;
+    let approval = order.approval.as_ref().filter(|approval| approval.state() == pb::ApprovalState::Pending);
+    let first = if order.state() == pb::OrderState::PendingApproval { "proposed" } else { "applied" };
     if done.already_applied {
-        return out.line(format!("order {id} was applied before, at revision {}; nothing was changed", done.revision));
+        return out.line(format!("order {id} was {first} before, at revision {}; nothing was changed", done.revision));
+    }
+    if let Some(approval) = approval {
+        out.line(format!(
+            "it takes two ({}): somebody else has until {} to say `withheld order approve {id}`",
+            grounds_text(&approval.grounds),
+            seconds(approval.expires_at.as_ref())
+        ))?;
     }
     out.line(format!("order {id} is {} at revision {}", state(order.state).replace('_', " "), done.revision))
 }

@@ -10,7 +10,7 @@ use super::{Named, agreed};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::cli::show::{effect_json, effect_text, order_json};
+use crate::cli::show::{effect_json, effect_text, order_json, seconds};
 use crate::pb::v1 as pb;
 use pb::order_service_client::OrderServiceClient;
 
@@ -28,26 +28,29 @@ pub(super) struct Changed {
     effect: Option<pb::Effect>,
     revision: u64,
     already_done: bool,
+    pending: bool,
 }
 
 macro_rules! changed {
-    ($($answer:ty),*) => {$(
+    ($($answer:ty { $effect:expr, $pending:expr })*) => {$(
         impl From<$answer> for Changed {
             fn from(answer: $answer) -> Self {
-                let order = answer.order.unwrap_or_default();
-                Self { order, effect: answer.effect, revision: answer.revision, already_done: answer.already_done }
+                let (effect, pending) = ($effect(&answer), $pending(&answer));
+                let (revision, already_done) = (answer.revision, answer.already_done);
+                Self { order: answer.order.unwrap_or_default(), effect, revision, already_done, pending }
             }
         }
     )*};
 }
 
-changed!(pb::LiftOrderResponse, pb::LiftItemsResponse, pb::StayOrderResponse, pb::ResumeOrderResponse);
-
-impl From<pb::RecordCorrespondenceResponse> for Changed {
-    fn from(answer: pb::RecordCorrespondenceResponse) -> Self {
-        let order = answer.order.unwrap_or_default();
-        Self { order, effect: None, revision: answer.revision, already_done: answer.already_done }
-    }
+changed! {
+    pb::LiftOrderResponse { |a: &pb::LiftOrderResponse| a.effect.clone(), |a: &pb::LiftOrderResponse| a.pending_approval }
+    pb::LiftItemsResponse { |a: &pb::LiftItemsResponse| a.effect.clone(), |a: &pb::LiftItemsResponse| a.pending_approval }
+    pb::StayOrderResponse { |a: &pb::StayOrderResponse| a.effect.clone(), |_: &_| false }
+    pb::ResumeOrderResponse { |a: &pb::ResumeOrderResponse| a.effect.clone(), |_: &_| false }
+    pb::ApproveOrderResponse { |a: &pb::ApproveOrderResponse| a.effect.clone(), |_: &_| false }
+    pb::RejectOrderResponse { |_: &_| None, |_: &_| false }
+    pb::RecordCorrespondenceResponse { |_: &_| None, |_: &_| false }
 }
 
 impl Change {
@@ -108,7 +111,12 @@ impl Change {
         let would = self.send(&mut orders, named.order_id.clone(), context.clone(), true, client).await?;
         let ((verb, done), (would_be, are)) = (self.words(), self.effects());
         let effect = effect_text(would.effect.as_ref(), would_be);
-        agreed(&format!("{verb} order {}? {effect}", named.order_id), named.yes)?;
+        let question = if would.pending {
+            format!("propose to {verb} order {}? it takes two: {effect} once somebody else approves", named.order_id)
+        } else {
+            format!("{verb} order {}? {effect}", named.order_id)
+        };
+        agreed(&question, named.yes)?;
         let changed = self.send(&mut orders, named.order_id, context, false, client).await?;
         changed.print(done, are, out)
     }
@@ -119,9 +127,15 @@ impl Changed {
     pub(super) fn print(self, done: &str, are: &str, out: &mut Output) -> Result<(), CliError> {
         if out.is_json() {
             return out.json(&json!({"order": order_json(&self.order), "effect": effect_json(self.effect.as_ref()),
-                "revision": self.revision.to_string(), "already_done": self.already_done}));
+                "revision": self.revision.to_string(), "already_done": self.already_done,
+                "pending_approval": self.pending}));
         }
         let id = self.order.spec.unwrap_or_default().order_id;
+        if self.pending {
+            let until = seconds(self.order.approval.and_then(|approval| approval.expires_at).as_ref());
+            out.line(format!("it takes two: somebody else has until {until} to say `withheld order approve {id}`"))?;
+            return out.line(format!("order {id} to be {done} once approved, proposed at revision {}", self.revision));
+        }
         let effect = self.effect.map(|effect| format!(": {}", effect_text(Some(&effect), are)));
         out.line(format!("order {id} {done} at revision {}{}", self.revision, effect.unwrap_or_default()))
     }

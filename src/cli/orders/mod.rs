@@ -1,11 +1,13 @@
-//! `withheld order`: preview, apply, lift, lift-items, stay, resume, note, show, items, list.
+//! `withheld order`: preview, apply, approve, reject, due, lift, lift-items, stay, resume, note, show, items, list.
 
 mod apply;
+mod approve;
 mod change;
 mod list;
 mod upload;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -15,6 +17,7 @@ use super::item_list;
 use super::moment;
 use super::output::{Output, confirm};
 use super::show::{correspondence, order_json};
+use crate::config::span;
 use crate::pb::v1 as pb;
 use change::{Change, Changed};
 
@@ -26,7 +29,7 @@ pub enum OrderCommand {
         #[command(flatten)]
         files: Files,
     },
-    /// Put an order into force: shows the preview and asks first
+    /// Put an order into force, or propose it where it takes two: shows the preview and asks first
     Apply {
         #[command(flatten)]
         files: Files,
@@ -36,6 +39,28 @@ pub enum OrderCommand {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+    },
+    /// Approve what somebody else proposed: shows what it would do now, asks, and does exactly that
+    Approve {
+        /// The order
+        order_id: String,
+        /// Why, for the record
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Reject what somebody else proposed, or withdraw one's own proposal
+    Reject(Named),
+    /// Print what has to be done by when, earliest first; what is overdue comes first of all
+    Due {
+        /// As far ahead as this
+        #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = ahead)]
+        within: Duration,
+        /// At most this many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
     },
     /// End an order for good; what other orders withhold stays withheld
     Lift(Named),
@@ -56,7 +81,7 @@ pub enum OrderCommand {
         /// The order
         order_id: String,
         /// What kind
-        #[arg(long, value_parser = ["non_compliance_notice", "clarification_asked", "reply_sent", "meeting", "other"])]
+        #[arg(long, value_parser = ["non_compliance_notice", "clarification_asked", "reply_sent", "meeting", "review_held", "other"])]
         kind: String,
         /// What it says
         #[arg(long)]
@@ -116,7 +141,8 @@ pub struct Named {
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// Only in these states
-    #[arg(long, value_parser = ["scheduled", "in_force", "stayed", "lifted", "expired"])]
+    #[arg(long, value_parser = ["scheduled", "in_force", "stayed", "lifted", "expired", "pending_approval", "rejected",
+        "expired_unapproved"])]
     state: Vec<String>,
     /// Only those that hold in this country
     #[arg(long, value_name = "CC", default_value = "")]
@@ -135,6 +161,14 @@ pub struct ListArgs {
     limit: usize,
 }
 
+/// A length of time that may be in days, too.
+fn ahead(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok()) {
+        Some(days) => Ok(Duration::from_hours(24 * u64::from(days))),
+        None => span(text).map_err(|_| "write it like 7d, 36h or 90m".to_owned()),
+    }
+}
+
 fn stamp(at: jiff::Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
@@ -148,6 +182,11 @@ pub(super) async fn run(command: OrderCommand, client: &Client, out: &mut Output
     match command {
         OrderCommand::Preview { files } => apply::preview(&files, client, out).await,
         OrderCommand::Apply { files, reason, yes } => apply::apply(&files, &reason, yes, client, out).await,
+        OrderCommand::Approve { order_id, reason, yes } => approve::approve(order_id, &reason, yes, client, out).await,
+        OrderCommand::Reject(Named { order_id, reason, yes }) => {
+            approve::reject(order_id, &reason, yes, client, out).await
+        }
+        OrderCommand::Due { within, limit } => list::due(within, limit, client, out).await,
         OrderCommand::Lift(named) => Change::Lift.run(named, client, out).await,
         OrderCommand::LiftItems { named, items } => {
             let items = upload::source(item_list::read(&items)?, client).await?;

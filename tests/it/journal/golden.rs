@@ -5,14 +5,16 @@ use std::process::Command;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use withheld::domain::approval::{Ground, Proposal};
 use withheld::domain::digest::Digest;
-use withheld::domain::event::{Attribution, Entry, Event, OrderApplied, OrderChange};
+use withheld::domain::effect::Change;
+use withheld::domain::event::{Attribution, Entry, Event, Lift, OrderApplied, OrderChange};
 use withheld::domain::ids::AccountId;
 use withheld::domain::item::{Disposition, ItemChunk};
 use withheld::domain::locator::Links;
 use withheld::domain::protection::Category;
 use withheld::domain::regime::Confidentiality;
-use withheld::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, OrderSpec};
+use withheld::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, OrderSpec, ProtectedOverride};
 use withheld::domain::state::State;
 use withheld::domain::territory::{Groups, Territory, TerritorySpec};
 use withheld::journal::{Hash, Position};
@@ -33,7 +35,15 @@ d75319923aeddfba255082c35d9e88db
 2b995096043a2a281dcd1fd2913ab6c3
 7515188d389cf027029634d5aa29ed0a
 bc903080f905dd96625ab2ed716b18fa
-1d2231667bb04cfdcb89f5fbd499b622";
+1d2231667bb04cfdcb89f5fbd499b622
+a2395571a935c90bfafc4b218005f2b7
+7568540230b4c3264187dd5cb5ddffb7
+3d0d8ce241851fa7b5f0c68bcf1f03bb
+bef8d14a71169a19a896112c0e174b2c
+fc4e006af666221c52258eecc9f78da1
+e77da9b7e4eb4e04d71e9fe9c2fb169c
+46873d58ab1a0b685d60f67d98707d5d
+78b0bcc9c820a757f770ad51527247c1";
 
 fn at(time: &str) -> jiff::Timestamp {
     time.parse().unwrap()
@@ -86,6 +96,7 @@ fn mk_spec() -> OrderSpec {
         public_notice_url: Some("https://example.org/notice".into()),
         confidential_reason: "as told on the telephone".to_owned(),
         redress: "write to the committee".to_owned(),
+        protected_override: None,
     }
 }
 
@@ -140,6 +151,25 @@ fn mk_entries() -> Vec<(&'static str, Entry)> {
     };
     let least =
         OrderApplied { spec: least, upload: None, items: Arc::default(), dispositions: [].into(), ..whole.clone() };
+    let over = ProtectedOverride { accounts: vec![account(u64::MAX)], reason: "a court said so".to_owned() };
+    let spec = OrderSpec {
+        order_id: "proposed".parse().unwrap(),
+        territory: Territory::Worldwide,
+        protected_override: Some(over),
+        ..mk_spec()
+    };
+    let mut decided = whole.dispositions.to_vec();
+    decided[0] = Done::WithheldByOverride;
+    let decided: Arc<[Disposition]> = decided.into();
+    let waiting = OrderApplied { spec, upload: None, dispositions: Arc::clone(&decided), ..whole.clone() };
+    let proposal = |grounds: &[Ground]| Proposal {
+        grounds: grounds.into(),
+        expires_at: at("2021-02-02T15:30:00.654321Z"),
+        outcome: Digest::of(b"outcome"),
+        changed: Change { accounts: 1, posts: 300 },
+    };
+    let all = [Ground::Worldwide, Ground::ProtectedOverride, Ground::ManyNamed, Ground::ManyWithheld, Ground::Lifting];
+    let of_it = |change| Event::OrderChanged { order: "proposed".parse().unwrap(), change };
     let letter = Correspondence {
         kind: CorrespondenceKind::NonComplianceNotice,
         at: at("2021-02-02T10:00:00Z"),
@@ -164,6 +194,17 @@ fn mk_entries() -> Vec<(&'static str, Entry)> {
             ]),
         ),
         ("accounts_unprotected", Event::AccountsUnprotected(vec![account(7), account(8)])),
+        ("order_proposed", Event::OrderProposed { order: Arc::new(waiting), proposal: proposal(&all) }),
+        ("order_approved", of_it(OrderChange::Approved(decided))),
+        (
+            "items_lift_proposed",
+            of_it(OrderChange::LiftProposed(Lift::Items([0, 2].into()), proposal(&[Ground::Lifting]))),
+        ),
+        ("items_lift_approved", of_it(OrderChange::LiftApproved(Lift::Items([0, 2].into())))),
+        ("lift_proposed", of_it(OrderChange::LiftProposed(Lift::Whole, proposal(&[Ground::Lifting])))),
+        ("proposal_rejected", of_it(OrderChange::Rejected)),
+        ("lift_proposed_again", of_it(OrderChange::LiftProposed(Lift::Whole, proposal(&[Ground::Lifting])))),
+        ("lift_approved", of_it(OrderChange::LiftApproved(Lift::Whole))),
     ];
     let entry = |(name, event): (&'static str, Event)| {
         let by = Attribution {
@@ -234,8 +275,8 @@ fn the_digest_of_a_state_is_the_very_same_in_every_version() {
 fn the_chain_is_as_documented_for_somebody_who_has_nothing_of_this_program() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/chain.py");
     let output = Command::new("python3").arg(&script).arg(FILE).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "11 entries\n", "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(golden().len(), 11);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "19 entries\n", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(golden().len(), 19);
     // And it would notice.
     let dir = tempfile::TempDir::new().unwrap();
     let bent = dir.path().join("bent.txt");
@@ -262,7 +303,7 @@ fn what_a_newer_program_wrote_is_an_error_and_never_dropped() {
 proptest! {
     /// Whatever a disk makes of an entry, reading it gives an entry or an error.
     #[test]
-    fn damaged_entries_never_panic(which in 0_usize..11, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), keep in any::<prop::sample::Index>()) {
+    fn damaged_entries_never_panic(which in 0_usize..19, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), keep in any::<prop::sample::Index>()) {
         let mut payload = golden().swap_remove(which).1;
         for (at, with) in flips {
             let at = at.index(payload.len());

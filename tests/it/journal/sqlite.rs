@@ -10,7 +10,7 @@ use withheld::journal::sqlite::{OpenError, SqliteJournal};
 use withheld::journal::{AppendError, Journal as _, Position, verify};
 
 use super::{append, mk_payloads, read_all};
-use crate::harness::{BINARY, Service, mk_accounts, mk_apply, mk_batch, mk_journal, mk_order};
+use crate::harness::{BINARY, ONE_PERSON, Service, mk_accounts, mk_apply, mk_batch, mk_journal, mk_order};
 
 fn refused(path: &Path) -> String {
     SqliteJournal::open(path).unwrap_err().to_string()
@@ -116,7 +116,8 @@ async fn on_a_full_disk_nothing_is_half_written() {
         .args(["-c", limited, "bash", BINARY])
         .args(flags)
         .arg("--journal")
-        .arg(format!("sqlite:{}", journal.display()));
+        .arg(format!("sqlite:{}", journal.display()))
+        .args(ONE_PERSON);
     let service = Service::of(command);
     service.serving().await;
     let mut orders = service.orders().await;

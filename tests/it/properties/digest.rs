@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use siphasher::sip128::SipHasher13;
-use withheld::domain::event::OrderChange;
+use withheld::domain::event::{Lift, OrderChange};
 use withheld::domain::ids::{Revision, Subject};
 use withheld::domain::order::Order;
 use withheld::domain::state::State;
@@ -52,13 +52,25 @@ fn element(key: &[u8; 16], kind: u8, fields: &[&[u8]]) -> u128 {
 }
 
 fn standing(order: &Order) -> &'static str {
-    let told = order.later().iter().rev().find_map(|(_, change)| match change {
-        OrderChange::Lifted => Some("lifted"),
-        OrderChange::Stayed => Some("stayed"),
-        OrderChange::Resumed => Some("applied"),
-        OrderChange::ItemsLifted(_) | OrderChange::Correspondence(_) => None,
-    });
-    told.unwrap_or("applied")
+    let first = if order.first_proposal().is_some() { "pending" } else { "applied" };
+    order.later().iter().fold(first, |stood, (_, change)| match change {
+        OrderChange::Lifted | OrderChange::LiftApproved(Lift::Whole) => "lifted",
+        OrderChange::Stayed => "stayed",
+        OrderChange::Resumed | OrderChange::Approved(_) => "applied",
+        OrderChange::Rejected if stood == "pending" => "rejected",
+        _ => stood,
+    })
+}
+
+/// What of an order nobody has decided on yet: what, proposed where, until when.
+fn waiting(order: &Order) -> Option<(&'static str, Revision, jiff::Timestamp)> {
+    let first = order.first_proposal().map(|of| ("apply", order.recorded().revision, of.expires_at));
+    order.later().iter().fold(first, |waits, (recorded, change)| match change {
+        OrderChange::Approved(_) | OrderChange::Rejected | OrderChange::LiftApproved(_) => None,
+        OrderChange::LiftProposed(Lift::Whole, of) => Some(("lift", recorded.revision, of.expires_at)),
+        OrderChange::LiftProposed(Lift::Items(_), of) => Some(("lift items", recorded.revision, of.expires_at)),
+        _ => waits,
+    })
 }
 
 /// Every element there is, one by one.
@@ -68,6 +80,10 @@ fn elements(state: &State) -> Vec<u128> {
     let mut all = vec![element(whole, 7, &[&number(state.revision()), &state.at().as_microsecond().to_le_bytes()])];
     for order in state.orders() {
         all.push(element(&key(order), 3, &[&number(order.last().revision), standing(order).as_bytes()]));
+        if let Some((what, proposed, until)) = waiting(order) {
+            let fields: [&[u8]; 3] = [&number(proposed), &until.as_microsecond().to_le_bytes(), what.as_bytes()];
+            all.push(element(&key(order), 8, &fields));
+        }
     }
     for subject in subjects() {
         let (kind, id) = match subject {
@@ -123,8 +139,8 @@ proptest! {
     #[test]
     fn the_digest_kept_up_is_the_one_of_the_whole_state(steps in steps(40)) {
         let mut seen = BTreeSet::from([State::default().digest().to_string()]);
-        let run = play(&steps, |run, _, command, number| {
-            drop(run.carry_out(command, number));
+        let run = play(&steps, |run, ask, command, number| {
+            drop(run.carry_out(ask, command, number));
             let digest = run.state.digest().to_string();
             assert_eq!(digest, summed_up(&run.state), "after {command:?}");
             seen.insert(digest);
@@ -135,7 +151,7 @@ proptest! {
     /// Two histories that leave something different behind differ in their digests, those that leave the same do not.
     #[test]
     fn different_states_have_different_digests(one in steps(12), other in steps(12)) {
-        let [one, other] = [&one, &other].map(|steps| play(steps, |run, _, command, number| drop(run.carry_out(command, number))));
+        let [one, other] = [&one, &other].map(|steps| play(steps, |run, ask, command, number| drop(run.carry_out(ask, command, number))));
         // What the lines of a staged list say, its command's own digest would tell; these commands have none.
         prop_assume!(one.state.uploads().is_empty() && other.state.uploads().is_empty());
         let same = portrait(&one.state) == portrait(&other.state);
@@ -148,7 +164,7 @@ proptest! {
     #[test]
     fn a_snapshot_of_another_state_is_refused(steps in steps(30)) {
         use pb::snapshot_record::Record;
-        let run = play(&steps, |run, _, command, number| drop(run.carry_out(command, number)));
+        let run = play(&steps, |run, ask, command, number| drop(run.carry_out(ask, command, number)));
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("journal.snapshot");
         let file = SnapshotFile::at(&path);
@@ -198,14 +214,25 @@ proptest! {
 fn other_account(order: &mut pb::SnapshotOrder) -> bool {
     let lifted = order.entries.iter().any(|entry| {
         use pb::entry::Event;
-        matches!(entry.entry.as_ref().unwrap().event, Some(Event::OrderLifted(_) | Event::ItemsLifted(_)))
+        let event = entry.entry.as_ref().unwrap().event.as_ref();
+        matches!(event, Some(Event::OrderLifted(_) | Event::ItemsLifted(_) | Event::LiftApproved(_)))
     });
-    let Some(pb::entry::Event::OrderApplied(applied)) = &mut order.entries[0].entry.as_mut().unwrap().event else {
-        panic!("an order begins with its application");
+    let approved = order.entries.iter().find_map(|entry| match entry.entry.as_ref().unwrap().event.as_ref() {
+        Some(pb::entry::Event::OrderApproved(approved)) => Some(approved.dispositions.clone()),
+        _ => None,
+    });
+    let (applied, dispositions) = match order.entries[0].entry.as_mut().unwrap().event.as_mut().unwrap() {
+        pb::entry::Event::OrderApplied(applied) => {
+            let dispositions = applied.dispositions.clone();
+            (applied, dispositions)
+        }
+        // One that nobody has approved holds nothing: what it would hold is in its content's digest.
+        pb::entry::Event::OrderProposed(of) => (of.order.as_mut().unwrap(), approved.unwrap_or_default()),
+        other => panic!("an order begins with {other:?}"),
     };
     let items = applied.items.as_mut().unwrap();
     let dark = |done: &i32| *done == i32::from(pb::Disposition::Withheld);
-    match applied.dispositions.iter().position(dark) {
+    match dispositions.iter().position(dark) {
         Some(at) if !lifted => {
             items.ids[at] += 1_000;
             true
@@ -216,8 +243,10 @@ fn other_account(order: &mut pb::SnapshotOrder) -> bool {
 
 /// Has the order hold somewhere else too; whether it can.
 fn other_territory(order: &mut pb::SnapshotOrder) -> bool {
-    let Some(pb::entry::Event::OrderApplied(applied)) = &mut order.entries[0].entry.as_mut().unwrap().event else {
-        panic!("an order begins with its application");
+    let applied = match order.entries[0].entry.as_mut().unwrap().event.as_mut().unwrap() {
+        pb::entry::Event::OrderApplied(applied) => applied,
+        pb::entry::Event::OrderProposed(of) => of.order.as_mut().unwrap(),
+        other => panic!("an order begins with {other:?}"),
     };
     let territory = applied.territory.as_mut().unwrap();
     if !territory.worldwide {
@@ -233,7 +262,7 @@ fn commands_that_are_forgotten_are_not_in_the_digest_any_more() {
         run.now = noon() + minutes(i64::try_from(number).unwrap());
         let account = 1 + number as u64 % 2;
         let ask = if number % 4 < 2 { Ask::Protect { account, category: 0 } } else { Ask::Unprotect { account } };
-        drop(run.carry_out(&mk_command(&ask, run.now), number));
+        drop(run.carry_out(&ask, &mk_command(&ask, run.now), number));
     }
     assert_eq!(run.state.revision(), Revision::new(65_540));
     assert_eq!(run.state.requests().count(), 65_536);

@@ -16,7 +16,7 @@ use withheld::domain::locator::Links;
 use withheld::domain::plan::{ItemSource, OrderRequest};
 use withheld::domain::protection::Category;
 use withheld::domain::regime::Confidentiality;
-use withheld::domain::spec::{Correspondence, CorrespondenceKind, Instrument};
+use withheld::domain::spec::{Correspondence, CorrespondenceKind, Instrument, ProtectedOverride};
 use withheld::domain::territory::TerritorySpec;
 
 /// Subjects there are: this many accounts and as many posts.
@@ -52,6 +52,16 @@ pub enum Ask {
         secret: u8,
         from: Option<i64>,
         until: Option<i64>,
+        /// Withhold protected accounts all the same.
+        over: bool,
+    },
+    Approve {
+        order: u8,
+        /// By whoever proposed it, under a name that only looks like another.
+        own: bool,
+    },
+    Reject {
+        order: u8,
     },
     Lift {
         order: u8,
@@ -103,28 +113,31 @@ fn ask() -> impl Strategy<Value = Ask> {
     let (order, upload) = (0..3_u8, 0..3_u8);
     let known = (prop_oneof![2 => Just(0_u8), 1 => Just(2)], 1..=SUBJECTS).prop_map(|(kind, id)| Line(kind, id, false));
     let apply = (
-        0..6_u8,
+        0..4_u8,
         option::weighted(0.3, upload.clone()),
         vec(line(), 0..8),
         prop::bool::weighted(0.2),
         0..6_u8,
         0..4_u8,
         option::weighted(0.4, -3..12_i64),
-        option::weighted(0.4, -1..30_i64),
+        option::weighted(0.3, -1..30_i64),
+        prop::bool::weighted(0.2),
     );
     prop_oneof![
-        1 => (upload, vec(line(), 0..5)).prop_map(|(upload, lines)| Ask::Stage { upload, lines }),
+        3 => (upload, vec(line(), 0..7)).prop_map(|(upload, lines)| Ask::Stage { upload, lines }),
         1 => (0..60_i64).prop_map(|minutes| Ask::Discard { minutes }),
-        6 => apply.prop_map(|(order, upload, lines, own, place, secret, from, until)| {
-            Ask::Apply { order, upload, lines, own, place, secret, from, until }
+        10 => apply.prop_map(|(order, upload, lines, own, place, secret, from, until, over)| {
+            Ask::Apply { order, upload, lines, own, place, secret, from, until, over }
         }),
-        1 => order.clone().prop_map(|order| Ask::Lift { order }),
-        3 => (order.clone(), vec(known, 1..3)).prop_map(|(order, lines)| Ask::LiftItems { order, lines }),
+        12 => (order.clone(), prop::bool::weighted(0.1)).prop_map(|(order, own)| Ask::Approve { order, own }),
+        2 => order.clone().prop_map(|order| Ask::Reject { order }),
+        4 => order.clone().prop_map(|order| Ask::Lift { order }),
+        9 => (order.clone(), vec(known, 1..2)).prop_map(|(order, lines)| Ask::LiftItems { order, lines }),
         1 => (order.clone(), vec(line(), 0..4)).prop_map(|(order, lines)| Ask::LiftItems { order, lines }),
         3 => order.clone().prop_map(|order| Ask::Stay { order }),
         4 => order.clone().prop_map(|order| Ask::Resume { order }),
         1 => order.prop_map(|order| Ask::Note { order }),
-        1 => (1..=SUBJECTS, 0..5_u8).prop_map(|(account, category)| Ask::Protect { account, category }),
+        3 => (1..=SUBJECTS, 0..5_u8).prop_map(|(account, category)| Ask::Protect { account, category }),
         1 => (1..=SUBJECTS).prop_map(|account| Ask::Unprotect { account }),
     ]
 }
@@ -182,7 +195,9 @@ fn upload_id(upload: u8) -> UploadId {
 }
 
 fn mk_request(ask: &Ask, now: Timestamp) -> OrderRequest {
-    let Ask::Apply { order, own, place, secret, from, until, .. } = ask else { panic!("{ask:?} is no order") };
+    let Ask::Apply { order, lines, own, place, secret, from, until, over, .. } = ask else {
+        panic!("{ask:?} is no order")
+    };
     let countries = |codes: &[&str]| TerritorySpec::Countries(codes.iter().map(|code| code.parse().unwrap()).collect());
     OrderRequest {
         order_id: order_id(*order),
@@ -216,7 +231,15 @@ fn mk_request(ask: &Ask, now: Timestamp) -> OrderRequest {
         public_notice_url: None,
         confidential_reason: String::new(),
         redress: String::new(),
+        protected_override: over.then(|| mk_override(lines)).flatten(),
     }
+}
+
+/// Of every account that the lines name.
+fn mk_override(lines: &[Line]) -> Option<ProtectedOverride> {
+    let account = |line: &Line| (line.0 == 0).then(|| AccountId::try_from(line.1).unwrap());
+    let accounts: Vec<AccountId> = lines.iter().filter_map(account).collect();
+    (!accounts.is_empty()).then(|| ProtectedOverride { accounts, reason: "a court said so".to_owned() })
 }
 
 /// The command that is asked for at a time.
@@ -230,6 +253,8 @@ pub fn mk_command(ask: &Ask, now: Timestamp) -> Command {
                 upload.map_or_else(|| ItemSource::Inline(mk_items(lines)), |n| ItemSource::Staged(upload_id(n)));
             Command::ApplyOrder { order: Box::new(mk_request(ask, now)), items, preview: None }
         }
+        Ask::Approve { order, .. } => Command::ApproveOrder { order: order_id(*order), digest: None },
+        Ask::Reject { order } => Command::RejectOrder(order_id(*order)),
         Ask::Lift { order } => Command::LiftOrder(order_id(*order)),
         Ask::LiftItems { order, lines } => {
             Command::LiftItems { order: order_id(*order), items: ItemSource::Inline(mk_items(lines)) }
@@ -246,6 +271,16 @@ pub fn mk_command(ask: &Ask, now: Timestamp) -> Command {
         }
         Ask::Unprotect { account: id } => Command::UnprotectAccounts(vec![account(*id)]),
     }
+}
+
+/// Who asks for this, as the n-th thing: approvals are a second person's, or say so.
+pub fn mk_by_of(ask: &Ask, number: usize) -> Attribution {
+    let actor = match ask {
+        Ask::Approve { own: false, .. } => "second@example.org",
+        Ask::Approve { own: true, .. } => " DESK@example.org",
+        _ => "desk@example.org",
+    };
+    Attribution { actor: actor.into(), ..mk_by(number) }
 }
 
 /// Who asks for the n-th thing.

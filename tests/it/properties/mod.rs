@@ -1,5 +1,6 @@
 //! Random histories of commands: what is computed from the log, in whatever way, is what the log says.
 
+mod approvals;
 mod digest;
 mod history;
 mod oracle;
@@ -11,9 +12,11 @@ use proptest::prelude::*;
 use withheld::domain::country::{UnknownViewerPolicy, Viewer};
 use withheld::domain::decide::{Command, Decision, decide};
 use withheld::domain::effect::Effect;
-use withheld::domain::event::{Entry, Event, OrderChange};
+use withheld::domain::event::{Entry, Event, Lift, OrderChange};
 use withheld::domain::ids::{Revision, Subject};
-use withheld::domain::item::subject_of;
+use withheld::domain::item::{Disposition, subject_of};
+use withheld::domain::order::OrderState;
+use withheld::domain::policy::Policy;
 use withheld::domain::rejection::Rejection;
 use withheld::domain::rules::Rules;
 use withheld::domain::state::{ApplyError, State, Touched};
@@ -22,12 +25,20 @@ use withheld::journal::{Hash, Position};
 use withheld::record::snapshot::SnapshotFile;
 use withheld::record::{decode, encode};
 
-use history::{Ask, Step, minutes, mk_by, mk_command, noon, steps, subjects, written};
+use history::{Ask, Step, minutes, mk_by, mk_by_of, mk_command, noon, steps, subjects, written};
 use oracle::Codes;
+
+/// A policy by which much takes two, and what does lapses soon.
+pub const STRICT: &str = "expires_after = '40m'\n[applying]\nworldwide = true\nnames_more_than = 5\n\
+                          withholds_more_than = 3\n[lifting]\norders = true\nitems = true\n";
+/// One by which next to nothing does.
+const LENIENT: &str =
+    "expires_after = '10m'\n[applying]\nworldwide = false\n[lifting]\norders = false\nitems = false\n";
 
 /// A history under way: the log, and the state folded from it.
 struct Run {
-    rules: Rules,
+    /// Of two desks, whose policies differ: they take turns, and what they wrote is folded by neither.
+    rules: [Rules; 2],
     state: State,
     log: Vec<Entry>,
     now: Timestamp,
@@ -41,19 +52,24 @@ struct Outcome {
 
 impl Run {
     fn new() -> Self {
-        Self { rules: Rules::builtin(), state: State::default(), log: Vec::new(), now: noon() }
+        let rules = |policy| Rules { policy: Policy::parse(policy).unwrap(), ..Rules::builtin() };
+        Self { rules: [STRICT, LENIENT].map(rules), state: State::default(), log: Vec::new(), now: noon() }
     }
 
-    fn decide(&self, command: &Command, number: usize) -> Result<Decision, Rejection> {
-        decide(&self.state, &self.rules, command, &mk_by(number), self.now)
+    fn rules(&self, number: usize) -> &Rules {
+        &self.rules[number % 2]
+    }
+
+    fn decide(&self, ask: &Ask, command: &Command, number: usize) -> Result<Decision, Rejection> {
+        decide(&self.state, self.rules(number), command, &mk_by_of(ask, number), self.now)
     }
 
     /// Carries a command out, as the desk does.
-    fn carry_out(&mut self, command: &Command, number: usize) -> Outcome {
-        let decision = self.decide(command, number);
+    fn carry_out(&mut self, ask: &Ask, command: &Command, number: usize) -> Outcome {
+        let decision = self.decide(ask, command, number);
         let mut touched = Vec::new();
-        if let Ok(Decision::Write(event, _)) = &decision {
-            let entry = Entry { at: self.now, by: mk_by(number), event: event.clone() };
+        if let Ok(Decision::Write(event, _) | Decision::Propose(event, _)) = &decision {
+            let entry = Entry { at: self.now, by: mk_by_of(ask, number), event: event.clone() };
             touched.push(self.state.apply(self.state.revision().next(), &entry).unwrap());
             self.log.push(entry);
         }
@@ -111,7 +127,7 @@ fn portrait(state: &State) -> String {
             "{:?} {:?} {:?} {:?} {:?} {:?} {items:?}",
             order.number(),
             order.spec(),
-            order.applied(),
+            (order.recorded(), order.applied(), order.approval()),
             order.content(),
             order.upload(),
             order.later()
@@ -156,13 +172,13 @@ proptest! {
     fn the_index_agrees_with_a_scan_of_the_log_at_every_revision(steps in steps(40)) {
         let mut index = Index::default();
         let mut kept = vec![(index.rebuild(&State::default(), noon()), 0, noon())];
-        play(&steps, |run, _, command, number| {
+        play(&steps, |run, ask, command, number| {
             // Time alone, up to just before now and then to now: starts and ends take effect without an entry.
             for now in [run.now - jiff::SignedDuration::from_micros(1), run.now] {
                 let by_time = index.advance(&run.state, &[], now.max(noon()));
                 agrees(&by_time, &run.log, by_time.made_at());
             }
-            let outcome = run.carry_out(command, number);
+            let outcome = run.carry_out(ask, command, number);
             let made = index.advance(&run.state, &outcome.touched, run.now);
             agrees(&made, &run.log, run.now);
             agrees(&Index::default().rebuild(&run.state, run.now), &run.log, run.now);
@@ -170,7 +186,7 @@ proptest! {
             assert!(due.is_none_or(|due| due > run.now));
             kept.push((made, run.log.len(), run.now));
         });
-        let log = play(&steps, |run, _, command, number| drop(run.carry_out(command, number))).log;
+        let log = play(&steps, |run, ask, command, number| drop(run.carry_out(ask, command, number))).log;
         for (index, revision, now) in kept {
             prop_assert_eq!(index.revision(), Revision::new(revision as u64));
             agrees(&index, &log[..revision], now);
@@ -182,11 +198,13 @@ proptest! {
     fn every_line_gets_the_disposition_that_the_rules_give_it(steps in steps(30)) {
         play(&steps, |run, ask, command, number| {
             let before = run.log.clone();
-            if let (Ask::Apply { lines, upload: None, .. }, Ok(Decision::Write(Event::OrderApplied(applied), _))) =
-                (ask, run.carry_out(command, number).decision)
+            if let (Ask::Apply { lines, upload: None, .. }, Ok(
+                Decision::Write(Event::OrderApplied(applied), _)
+                | Decision::Propose(Event::OrderProposed { order: applied, .. }, _),
+            )) = (ask, run.carry_out(ask, command, number).decision)
             {
                 let lines: Vec<_> = lines.iter().map(|line| written(*line)).collect();
-                assert_eq!(*applied.dispositions, *oracle::dispositions(&before, applied.spec.instrument, &lines));
+                assert_eq!(*applied.dispositions, *oracle::dispositions(&before, &applied.spec, &lines));
             }
         });
     }
@@ -194,9 +212,9 @@ proptest! {
     /// What a command says it changes for viewers is the difference between the log before and the log after.
     #[test]
     fn the_effect_told_is_the_difference_that_viewers_see(steps in steps(40)) {
-        play(&steps, |run, _, command, number| {
+        play(&steps, |run, ask, command, number| {
             let before = oracle::orders(&run.log);
-            let Ok(Decision::Write(_, effect)) = run.carry_out(command, number).decision else { return };
+            let Ok(Decision::Write(_, effect)) = run.carry_out(ask, command, number).decision else { return };
             let after = oracle::orders(&run.log);
             let mut expected = Effect::default();
             for subject in subjects() {
@@ -223,9 +241,9 @@ proptest! {
     fn what_one_order_lets_go_another_still_withholds(steps in steps(40)) {
         let mut index = Index::default();
         index.rebuild(&State::default(), noon());
-        play(&steps, |run, _, command, number| {
+        play(&steps, |run, ask, command, number| {
             let before = oracle::orders(&run.log);
-            let outcome = run.carry_out(command, number);
+            let outcome = run.carry_out(ask, command, number);
             let made = index.advance(&run.state, &outcome.touched, run.now);
             let Ok(Decision::Write(Event::OrderChanged { order, change }, _)) = outcome.decision else { return };
             if matches!(change, OrderChange::Resumed | OrderChange::Correspondence(_)) {
@@ -244,7 +262,7 @@ proptest! {
     /// process that folded the same entries.
     #[test]
     fn a_snapshot_and_the_tail_are_the_whole_history(steps in steps(40), cut in any::<prop::sample::Index>()) {
-        let run = play(&steps, |run, _, command, number| drop(run.carry_out(command, number)));
+        let run = play(&steps, |run, ask, command, number| drop(run.carry_out(ask, command, number)));
         let dir = tempfile::TempDir::new().unwrap();
         let file = |name: &str| SnapshotFile::at(dir.path().join(name));
         let at = cut.index(run.log.len() + 1);
@@ -271,7 +289,7 @@ proptest! {
     /// Entries survive being stored.
     #[test]
     fn entries_are_read_as_they_were_written(steps in steps(30)) {
-        for entry in play(&steps, |run, _, command, number| drop(run.carry_out(command, number))).log {
+        for entry in play(&steps, |run, ask, command, number| drop(run.carry_out(ask, command, number))).log {
             prop_assert_eq!(decode(&encode(&entry)).unwrap(), entry);
         }
     }
@@ -283,8 +301,10 @@ proptest! {
         let mut written = BTreeMap::new();
         play(&steps, |run, ask, command, number| {
             let before = portrait(&run.state);
-            match run.carry_out(command, number).decision {
-                Ok(Decision::Write(..)) => drop(written.insert(number, (command.clone(), run.state.revision()))),
+            match run.carry_out(ask, command, number).decision {
+                Ok(Decision::Write(..) | Decision::Propose(..)) => {
+                    drop(written.insert(number, (ask.clone(), command.clone(), run.state.revision())));
+                }
                 Ok(Decision::Repeated(_) | Decision::Nothing) | Err(_) => assert_eq!(portrait(&run.state), before, "{ask:?}"),
             }
             let now = portrait(&run.state);
@@ -296,11 +316,11 @@ proptest! {
                 assert_eq!(run.state.apply(ahead, entry), Err(ApplyError::Gap { at: run.state.revision(), got: ahead }));
             }
             assert_eq!(portrait(&run.state), now);
-            for (number, (command, revision)) in &written {
-                assert_eq!(run.decide(command, *number), Ok(Decision::Repeated(*revision)));
+            for (number, (ask, command, revision)) in &written {
+                assert_eq!(run.decide(ask, command, *number), Ok(Decision::Repeated(*revision)));
                 let mut other = mk_by(*number);
                 other.request_digest = mk_by(1_000).request_digest;
-                let other = decide(&run.state, &run.rules, command, &other, run.now);
+                let other = decide(&run.state, run.rules(*number), command, &other, run.now);
                 assert!(matches!(other, Err(Rejection::RequestIdTaken { .. })), "{other:?}");
             }
         });
@@ -309,7 +329,7 @@ proptest! {
     /// When each subject was dark by each order, as it is told years later, is what the log told at the time.
     #[test]
     fn the_intervals_told_later_are_what_was_dark_at_the_time(steps in steps(30)) {
-        let run = play(&steps, |run, _, command, number| drop(run.carry_out(command, number)));
+        let run = play(&steps, |run, ask, command, number| drop(run.carry_out(ask, command, number)));
         let end = run.now;
         let mut then = noon();
         while then <= end {
@@ -337,10 +357,12 @@ fn the_histories_have_in_them_what_the_properties_are_about() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut met = BTreeMap::<&str, u32>::new();
-    for _ in 0..150 {
+    for _ in 0..1_000 {
         let steps = steps(40).new_tree(&mut runner).unwrap().current();
-        play(&steps, |run, _, command, number| {
-            let kind = match &run.carry_out(command, number).decision {
+        play(&steps, |run, ask, command, number| {
+            let kind = match &run.carry_out(ask, command, number).decision {
+                Err(Rejection::OwnProposal { .. }) => "refused to approve their own",
+                Err(Rejection::OrderIdSpent { state: OrderState::ExpiredUnapproved, .. }) => "lapsed",
                 Err(_) => "refused",
                 Ok(Decision::Repeated(_)) => "repeated",
                 Ok(Decision::Nothing) => "nothing to write",
@@ -355,7 +377,22 @@ fn the_histories_have_in_them_what_the_properties_are_about() {
                     OrderChange::Stayed => "stayed",
                     OrderChange::Resumed => "resumed",
                     OrderChange::Correspondence(_) => "noted",
+                    OrderChange::Approved(_) => "approved",
+                    OrderChange::Rejected => "rejected",
+                    OrderChange::LiftApproved(Lift::Whole) => "lift approved",
+                    OrderChange::LiftApproved(Lift::Items(_)) => "lift in part approved",
+                    OrderChange::LiftProposed(..) => "other",
                 },
+                Ok(Decision::Propose(Event::OrderProposed { order, .. }, _)) if order.upload.is_some() => {
+                    "proposed, staged"
+                }
+                Ok(Decision::Propose(Event::OrderProposed { order, .. }, _))
+                    if order.dispositions.contains(&Disposition::WithheldByOverride) =>
+                {
+                    "proposed, overriding a protection"
+                }
+                Ok(Decision::Propose(Event::OrderProposed { .. }, _)) => "proposed",
+                Ok(Decision::Propose(..)) => "lift proposed",
                 Ok(Decision::Write(Event::UploadsDiscarded(_), _)) => "discarded",
                 Ok(Decision::Write(..)) => "other",
             };
@@ -384,6 +421,16 @@ fn the_histories_have_in_them_what_the_properties_are_about() {
         "resumed",
         "noted",
         "discarded",
+        "proposed",
+        "proposed, staged",
+        "proposed, overriding a protection",
+        "approved",
+        "rejected",
+        "lapsed",
+        "refused to approve their own",
+        "lift proposed",
+        "lift approved",
+        "lift in part approved",
         "a subject withheld by several orders",
     ] {
         assert!(met.get(kind).is_some_and(|count| *count >= 10), "`{kind}` is too rare: {met:?}");

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use withheld::domain::event::{Entry, Event, OrderApplied, OrderChange};
-use withheld::domain::ids::{OrderId, Subject, UploadId};
+use withheld::domain::event::{Entry, Event, Lift, OrderApplied, OrderChange};
+use withheld::domain::ids::{AccountId, OrderId, Subject, UploadId};
 use withheld::domain::item::Disposition;
 use withheld::domain::locator::{Links, Resolution};
 use withheld::domain::regime::Confidentiality;
-use withheld::domain::spec::{Basis, Instrument};
+use withheld::domain::spec::{Basis, Instrument, OrderSpec};
 use withheld::domain::territory::Territory;
 
 /// Codes of countries; `XX` is everywhere.
@@ -32,17 +32,46 @@ pub struct Told {
     pub stayed: bool,
     pub lifted: bool,
     pub lines: Vec<Line>,
+    /// What waits for a second person, since when and until when: the order itself, or its lifting.
+    pub waits: Option<Waits>,
+    /// It waits to be applied, or was never approved.
+    pub unapproved: bool,
+    pub rejected: bool,
+}
+
+/// A proposal that nobody has decided on.
+#[derive(Debug, Clone)]
+pub struct Waits {
+    pub proposer: String,
+    pub until: Timestamp,
 }
 
 impl Told {
     fn in_force(&self, now: Timestamp) -> bool {
         let ended = self.applied.spec.expires_at.is_some_and(|end| end <= now);
-        !self.lifted && !self.stayed && !ended && self.starts <= now
+        !self.unapproved && !self.lifted && !self.stayed && !ended && self.starts <= now
+    }
+
+    /// The word for where it stands.
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        let ended = self.applied.spec.expires_at.is_some_and(|end| end <= now);
+        let waits = self.waits.as_ref().is_some_and(|waits| now < waits.until) && !ended;
+        match () {
+            () if self.rejected => "rejected",
+            () if self.unapproved && waits => "pending_approval",
+            () if self.unapproved => "expired_unapproved",
+            () if self.lifted => "lifted",
+            () if ended => "expired",
+            () if self.stayed => "stayed",
+            () if self.starts > now => "scheduled",
+            () => "in_force",
+        }
     }
 
     fn withholds(&self, subject: Subject) -> bool {
         self.lines.iter().any(|line| {
-            let dark = matches!(line.disposition, Disposition::Withheld | Disposition::RemovedOwnRules);
+            use Disposition::{RemovedOwnRules, Withheld, WithheldByOverride};
+            let dark = matches!(line.disposition, Withheld | RemovedOwnRules | WithheldByOverride);
             dark && !line.lifted && line.subject == Some(subject)
         })
     }
@@ -55,7 +84,7 @@ impl Told {
     }
 }
 
-/// All orders of a log, in the order they were applied.
+/// All orders of a log, in the order they were recorded.
 pub fn orders(log: &[Entry]) -> Vec<(OrderId, Told)> {
     let mut staged: BTreeMap<UploadId, Vec<Option<Subject>>> = BTreeMap::new();
     let mut orders: Vec<(OrderId, Told)> = Vec::new();
@@ -66,26 +95,47 @@ pub fn orders(log: &[Entry]) -> Vec<(OrderId, Told)> {
                 staged.entry(upload.clone()).or_default().extend(items.iter().map(|item| subject(item.resolution)));
             }
             Event::UploadsDiscarded(uploads) => uploads.iter().for_each(|upload| drop(staged.remove(upload))),
-            Event::OrderApplied(applied) => {
+            Event::OrderApplied(applied) | Event::OrderProposed { order: applied, .. } => {
                 let mut subjects = applied.upload.as_ref().and_then(|upload| staged.remove(upload)).unwrap_or_default();
                 subjects.extend(applied.items.iter().map(|item| subject(item.resolution)));
                 assert_eq!(subjects.len(), applied.dispositions.len());
                 let line = |(subject, done): (_, &Disposition)| Line { subject, disposition: *done, lifted: false };
                 let lines = subjects.into_iter().zip(applied.dispositions.iter()).map(line).collect();
                 let starts = applied.spec.effective_from.map_or(entry.at, |from| from.max(entry.at));
-                let told = Told { applied: (**applied).clone(), starts, stayed: false, lifted: false, lines };
-                orders.push((applied.spec.order_id.clone(), told));
+                let waits = if let Event::OrderProposed { proposal, .. } = &entry.event {
+                    Some(Waits { proposer: entry.by.actor.to_string(), until: proposal.expires_at })
+                } else {
+                    None
+                };
+                let (applied, unapproved) = ((**applied).clone(), waits.is_some());
+                let told =
+                    Told { applied, starts, stayed: false, lifted: false, lines, waits, unapproved, rejected: false };
+                orders.push((told.applied.spec.order_id.clone(), told));
             }
             Event::OrderChanged { order, change } => {
                 let (_, told) = orders.iter_mut().find(|(id, _)| id == order).unwrap();
                 match change {
-                    OrderChange::Lifted => told.lifted = true,
+                    OrderChange::Lifted | OrderChange::LiftApproved(Lift::Whole) => told.lifted = true,
                     OrderChange::Stayed => told.stayed = true,
                     OrderChange::Resumed => told.stayed = false,
-                    OrderChange::ItemsLifted(positions) => {
+                    OrderChange::ItemsLifted(positions) | OrderChange::LiftApproved(Lift::Items(positions)) => {
                         positions.iter().for_each(|at| told.lines[*at as usize].lifted = true);
                     }
+                    OrderChange::Approved(dispositions) => {
+                        told.unapproved = false;
+                        told.starts = told.applied.spec.effective_from.map_or(entry.at, |from| from.max(entry.at));
+                        assert_eq!(told.lines.len(), dispositions.len());
+                        told.lines.iter_mut().zip(&**dispositions).for_each(|(line, done)| line.disposition = *done);
+                    }
+                    OrderChange::Rejected => told.rejected = told.unapproved,
+                    OrderChange::LiftProposed(_, proposal) => {
+                        let proposer = entry.by.actor.to_string();
+                        told.waits = Some(Waits { proposer, until: proposal.expires_at });
+                    }
                     OrderChange::Correspondence(_) => {}
+                }
+                if let OrderChange::Approved(_) | OrderChange::Rejected | OrderChange::LiftApproved(_) = change {
+                    told.waits = None;
                 }
             }
             Event::AccountsProtected(_) | Event::AccountsUnprotected(_) => {}
@@ -119,8 +169,9 @@ pub fn dark_then(log: &[Entry], subject: Subject, then: Timestamp) -> Codes {
     dark(&orders(&log[..until]), subject, then)
 }
 
-/// What should be done about each line of a list, by the protections that the log leaves.
-pub fn dispositions(log: &[Entry], instrument: Instrument, lines: &[(String, String, bool)]) -> Vec<Disposition> {
+/// What should be done about each line of an order's list, by the protections that the log leaves.
+pub fn dispositions(log: &[Entry], spec: &OrderSpec, lines: &[(String, String, bool)]) -> Vec<Disposition> {
+    let overridden = |id: &AccountId| spec.protected_override.as_ref().is_some_and(|over| over.accounts.contains(id));
     let mut protected = BTreeMap::new();
     for entry in log {
         match &entry.event {
@@ -140,7 +191,10 @@ pub fn dispositions(log: &[Entry], instrument: Instrument, lines: &[(String, Str
         Resolution::Unsupported(_) => Disposition::Unsupported,
         Resolution::Subject(subject) if !seen.insert(subject) => Disposition::Duplicate,
         Resolution::Subject(_) if *declined => Disposition::DeclinedByDesk,
-        Resolution::Subject(_) if instrument == Instrument::OwnRules => Disposition::RemovedOwnRules,
+        Resolution::Subject(_) if spec.instrument == Instrument::OwnRules => Disposition::RemovedOwnRules,
+        Resolution::Subject(Subject::Account(id)) if protected.contains_key(&id) && overridden(&id) => {
+            Disposition::WithheldByOverride
+        }
         Resolution::Subject(Subject::Account(id)) => {
             protected.get(&id).map_or(Disposition::Withheld, |category| Disposition::DeclinedProtected(*category))
         }

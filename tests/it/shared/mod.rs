@@ -30,13 +30,13 @@ fn on(url: &str, dir: &TempDir, flags: &[&str]) -> Command {
 }
 
 /// A service that serves.
-async fn serving_on(url: &str, dir: &TempDir, flags: &[&str]) -> Service {
+pub async fn serving_on(url: &str, dir: &TempDir, flags: &[&str]) -> Service {
     let service = Service::of(on(url, dir, flags));
     service.serving().await;
     service
 }
 
-fn mk_dir() -> TempDir {
+pub fn mk_dir() -> TempDir {
     TempDir::new().unwrap()
 }
 
