@@ -54,7 +54,7 @@ load-faults:
 	scripts/install-load-tools prometheus
 	scripts/install-test-deps
 	cargo build --release --locked
-	target/test-venv/bin/python scripts/load-faults
+	target/tools/load-python/bin/python scripts/load-faults
 
 # Play the events of February 2021 against the service that runs, or one of its own.
 demo:

@@ -17,7 +17,8 @@ QUERIES_A_SECOND = 100
 class Caller:
     """Asks for the same accounts all the time, as deploy/client/service-config.json says, in a thread.
 
-    It counts calls, errors and wrong answers. With `withheld`, the indices of those accounts that are withheld in India, every answer is held against it.
+    It counts calls and errors. `withheld` has the indices of those accounts that are withheld in India, if that is
+    known: any other answer is an error.
     """
 
     def __init__(self, addresses, stubs, accounts, withheld=None):

@@ -37,7 +37,7 @@ class Run:
         )
 
     def end(self):
-        """Waits for it, and gives what came of it. What stays is ghz's report without the single calls and their data."""
+        """Waits for it, and gives what came of it. Its report stays, without the single calls and their data."""
         _, said = self.process.communicate()
         if self.process.returncode != 0:
             raise SystemExit(f"ghz failed: {said.strip()}")

@@ -101,9 +101,9 @@ class Processes:
 class Stage(Processes):
     """All of a deployment."""
 
-    def __init__(self, work, program):
+    def __init__(self, work, program, **settings):
         super().__init__(work)
-        self.program = program
+        self.program, self.settings = program, settings
         ports = free_ports(10)
         self.redis, self.sentinels, self.prometheus = ports[:3], ports[3:6], ports[6]
         self.queries, self.admin, self.http = ([f"127.0.0.{at + 1}:{port}" for at in REPLICAS] for port in ports[7:])
@@ -144,7 +144,7 @@ class Stage(Processes):
         (directory / "sentinel.conf").write_text(lines)
         self.start(f"sentinel-{at}", [redis_program(), directory / "sentinel.conf", "--sentinel"])
 
-    def start_withheld(self, at, **settings):
+    def start_withheld(self, at):
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
         self.start(
             f"withheld-{at}",
@@ -154,11 +154,10 @@ class Stage(Processes):
             WITHHELD_REDIS_PASSWORD=SECRETS["withheld"],
             WITHHELD_REDIS_SENTINEL_USER="withheld",
             WITHHELD_REDIS_SENTINEL_PASSWORD=SECRETS["withheld"],
-            WITHHELD_SNAPSHOT_EVERY="20",
             WITHHELD_LISTEN=self.queries[at],
             WITHHELD_ADMIN_LISTEN=self.admin[at],
             WITHHELD_HTTP_LISTEN=self.http[at],
-            **settings,
+            **{"WITHHELD_SNAPSHOT_EVERY": "20", **self.settings},
         )
 
     def start_prometheus(self):
@@ -190,13 +189,18 @@ class Stage(Processes):
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
     def apply(self, order, at=0):
+        """Puts an order that names one account into force; gives whether it was acknowledged."""
+        items = self.work / f"{order}.csv"
+        items.write_text(f"account_id\n{abs(hash(order)) % 10**15 + 1}\n")
+        return self.apply_list(order, "IN", items, at)
+
+    def apply_list(self, order, country, items, at=0):
         """Puts an order into force through the command line; gives whether it was acknowledged."""
-        file, items = self.work / f"{order}.toml", self.work / f"{order}.csv"
+        file = self.work / f"{order}.toml"
         file.write_text(
             f'order_id = "{order}"\ninstrument = "court_order"\nissuing_authority = "a court"\n'
-            'legal_basis = ["a law"]\n[territory]\ncountries = ["IN"]\n'
+            f'legal_basis = ["a law"]\n[territory]\ncountries = ["{country}"]\n'
         )
-        items.write_text(f"account_id\n{abs(hash(order)) % 10**15 + 1}\n")
         endpoints = {
             "WITHHELD_ENDPOINT": f"http://{self.queries[at]}",
             "WITHHELD_ADMIN_ENDPOINT": f"http://{self.admin[at]}",
