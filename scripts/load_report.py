@@ -70,8 +70,8 @@ class Row:
         return {**vars(self), "failed": self.failed, "kept_up": self.kept_up}
 
 
-def machine(program):
-    """Where it was measured, for whoever compares."""
+def machine(program, busy):
+    """Where it was measured, for whoever compares; `busy` is the load average before it began."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -80,7 +80,8 @@ def machine(program):
     version = "unknown version"
     if Path(program).exists():
         version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    return f"{version}; {os.cpu_count()} cores, {model}; {platform.system()} {platform.release()}"
+    system = f"{platform.system()} {platform.release()}, load average {busy:.1f} before it began"
+    return f"{version}; {os.cpu_count()} cores, {model}; {system}"
 
 
 def plot(rows, file):
@@ -132,12 +133,12 @@ def page(rows, about, drawing):
     return "".join([*parts, f"<p>{note}</p>", drawing])
 
 
-def write(out, rows, program):
+def write(out, rows, program, busy):
     """report.html, report.json and latency.svg, into this directory."""
     plot(rows, out / "latency.svg")
     plot(rows, out / "latency.png")
     drawing = (out / "latency.svg").read_text()
-    about = machine(program)
+    about = machine(program, busy)
     (out / "report.html").write_text(page(rows, about, drawing[drawing.index("<svg") :]))
     report = {"machine": about, "runs": [row.as_json() for row in rows]}
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
