@@ -1,4 +1,4 @@
-.PHONY: run test soak verify verify-deploy try-deploy demo bench bench-redis
+.PHONY: run test soak verify verify-deploy try-deploy load load-faults demo bench bench-redis
 
 # Build the release and serve on loopback with the SQLite journal under withheld-data/.
 run:
@@ -24,7 +24,7 @@ verify:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(tools)/buf format --diff --exit-code proto
 	$(tools)/buf lint proto
-	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/soak
+	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/go-tool scripts/soak
 	$(tools)/ruff check --no-cache --quiet
 	$(tools)/ruff format --no-cache --quiet --diff
 	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources
@@ -41,6 +41,20 @@ try-deploy:
 	scripts/install-test-deps
 	cargo build --locked
 	target/test-venv/bin/python scripts/try-deploy
+
+# Load tests by ghz, on both journals: deploy/ghz. Takes about six minutes; ROUNDS=quick, one, to see that it works.
+load:
+	scripts/install-load-tools
+	scripts/install-test-deps
+	cargo build --release --locked
+	target/tools/load-python/bin/python scripts/load $(if $(filter quick,$(ROUNDS)),--quick)
+
+# A rolling restart, a failover and a Redis outage under ghz's load, counted, with the dashboard drawn from a Prometheus.
+load-faults:
+	scripts/install-load-tools prometheus
+	scripts/install-test-deps
+	cargo build --release --locked
+	target/tools/load-python/bin/python scripts/load-faults
 
 # Play the events of February 2021 against the service that runs, or one of its own.
 demo:
