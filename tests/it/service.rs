@@ -10,7 +10,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{ONE_PERSON, Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve};
+use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve};
 
 async fn health(endpoint: &str) -> HealthClient<Channel> {
     HealthClient::new(Channel::from_shared(endpoint.to_owned()).unwrap().connect().await.unwrap())

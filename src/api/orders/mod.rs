@@ -4,7 +4,6 @@ mod lists;
 mod preview;
 mod upload;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
