@@ -176,6 +176,18 @@ fn waiting(order: &Order, now: Timestamp) -> Result<&Approval, Rejection> {
     order.waits(now).ok_or_else(nothing)
 }
 
+/// What waits, if it is for this person to approve.
+///
+/// # Errors
+/// If nothing waits, or if they proposed it themselves.
+pub fn for_approver<'a>(order: &'a Order, actor: &str, now: Timestamp) -> Result<&'a Approval, Rejection> {
+    let approval = waiting(order, now)?;
+    if same_person(&approval.proposed.by.actor, actor) {
+        return Err(Rejection::OwnProposal { order: order.id().clone(), actor: actor.to_owned() });
+    }
+    Ok(approval)
+}
+
 /// Whether somebody may approve what waits; `digest` is that of the outcome they saw.
 ///
 /// # Errors
@@ -187,10 +199,7 @@ pub fn approve(
     by: &Attribution,
     now: Timestamp,
 ) -> Result<Decision, Rejection> {
-    let approval = waiting(order, now)?;
-    if same_person(&approval.proposed.by.actor, &by.actor) {
-        return Err(Rejection::OwnProposal { order: order.id().clone(), actor: by.actor.to_string() });
-    }
+    let approval = for_approver(order, &by.actor, now)?;
     let pending = pending(state, order, now)?;
     if digest.is_some_and(|digest| digest != pending.digest) {
         return Err(Rejection::OutcomeChanged { order: order.id().clone(), differs: pending.differs });

@@ -13,6 +13,7 @@ use super::parse;
 use super::status::{BadFields, ServiceError};
 use super::{Context, compute, render};
 use crate::desk::Done;
+use crate::domain::approval;
 use crate::domain::decide::{Command, decide};
 use crate::domain::event::Attribution;
 use crate::domain::ids::{OrderId, Revision};
@@ -181,19 +182,26 @@ impl OrderService for Orders {
         if request.digest.is_empty() && !request.validate_only {
             bad.add("digest", "it is required: validate first, and give the digest of what was seen");
         }
-        let id = order.clone();
-        let command = |order| Command::ApproveOrder { order, digest };
-        let Changed { order, effect, revision, already_done, .. } =
-            self.change(order, by, request.validate_only, bad, command).await?;
-        if let (true, Some(id), false) = (request.validate_only, id, already_done) {
+        if request.validate_only {
+            bad.none()?;
+            let (Some(id), Some(by)) = (order, by) else {
+                return Err(ServiceError::Internal("a parsed command is incomplete".to_owned()).into());
+            };
+            if !self.context.replica.is_ready() {
+                return Err(ServiceError::Loading.into());
+            }
+            // Of one state, and worked out once: an order may name a million accounts.
             let published = self.context.replica.current();
             let now = self.now(&published);
             let seen = compute(move || {
                 let order = find(&published, &id)?;
-                preview::pending(&published.state, order, now).map_err(ServiceError::from)
+                approval::for_approver(order, &by.actor, now)?;
+                Ok::<_, ServiceError>(preview::pending(&published.state, order, now)?)
             });
             return Ok(Response::new(seen.await??));
         }
+        let command = |order| Command::ApproveOrder { order, digest };
+        let Changed { order, effect, revision, already_done, .. } = self.change(order, by, false, bad, command).await?;
         Ok(Response::new(pb::ApproveOrderResponse { order, effect, revision, already_done, ..Default::default() }))
     }
 
