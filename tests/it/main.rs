@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod clients;
 mod countries;
 mod crash;
 mod demo;

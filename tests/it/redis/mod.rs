@@ -4,7 +4,7 @@
 //! Nothing here knows the service: it starts servers, breaks them, and looks at them from outside.
 
 pub mod cluster;
-mod ports;
+pub mod ports;
 mod process;
 pub mod proxy;
 pub mod sentinel;
