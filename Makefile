@@ -12,7 +12,7 @@ test:
 # The fault suite at length: 50 failovers under Sentinel, 20 of a cluster, long partitions, kills. A table at the end.
 # Takes about a quarter of an hour.
 soak:
-	scripts/soak
+	scripts/soak scripts/build-client
 
 # Formatting, lints, docs, proto files, scripts, licences, unused dependencies. Changes nothing outside target/, where it
 # first installs its tools.
@@ -24,7 +24,7 @@ verify:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(tools)/buf format --diff --exit-code proto
 	$(tools)/buf lint proto
-	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/go-tool scripts/soak
+	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/go-tool scripts/soak scripts/build-client
 	$(tools)/ruff check --no-cache --quiet
 	$(tools)/ruff format --no-cache --quiet --diff
 	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources

@@ -1,4 +1,4 @@
-"""A timeline service as deploy/client/ describes one: asks all the time, and counts. Needs Python's gRPC."""
+"""A timeline service as clients/ describes one: asks all the time, and counts. Needs Python's gRPC."""
 
 import importlib
 import sys
@@ -15,14 +15,14 @@ QUERIES_A_SECOND = 100
 
 
 class Caller:
-    """Asks for the same accounts all the time, as deploy/client/service-config.json says, in a thread.
+    """Asks for the same accounts all the time, as clients/service-config.json says, in a thread.
 
     It counts calls and errors. `withheld` has the indices of those accounts that are withheld in India, if that is
     known: any other answer is an error.
     """
 
     def __init__(self, addresses, stubs, accounts, withheld=None):
-        config = (DEPLOY / "client/service-config.json").read_text()
+        config = (ROOT / "clients/service-config.json").read_text()
         # gRPC makes the list the authority, commas and all, which is none, and is refused.
         options = [("grpc.service_config", config), ("grpc.default_authority", "withheld")]
         self.channel = grpc.insecure_channel(f"ipv4:{','.join(addresses)}", options=options)

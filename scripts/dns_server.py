@@ -1,7 +1,7 @@
 """A DNS server for one name with several addresses, and the gRPC service configuration that goes with it.
 
 gRPC clients take their service configuration from DNS, as a TXT record `_grpc_config.NAME` (gRFC A2). So a client that
-cannot be given one on its command line, such as ghz, does what deploy/client/service-config.json says all the same.
+cannot be given one on its command line, such as ghz, does what clients/service-config.json says all the same.
 UDP on loopback.
 """
 

@@ -12,6 +12,7 @@
 
 mod approvals;
 mod cli;
+mod clients;
 mod config;
 mod connections;
 mod countries;

@@ -71,7 +71,7 @@ async fn a_rolling_restart_loses_no_request_of_a_client_with_the_shipped_service
     let mut client = Command::new(python())
         .arg(root().join("tests/python/rolling.py"))
         .arg(root().join("proto"))
-        .arg(root().join("deploy/client/service-config.json"))
+        .arg(root().join("clients/service-config.json"))
         .arg(addresses.join(","))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
