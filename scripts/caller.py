@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import grpc_tools
 from grpc_tools import protoc
-from stage import DEPLOY, ROOT
+from stage import ROOT
 
 QUERIES_A_SECOND = 100
 

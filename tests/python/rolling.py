@@ -1,8 +1,8 @@
 """A timeline service with the service configuration that is shipped: asks several replicas until its input ends.
 
 rolling.py PROTO_DIRECTORY SERVICE_CONFIG HOST:PORT,HOST:PORT,…
-Account 1 is withheld in India, account 2 is not. Says `asking` once it has been answered, and at the end, as JSON: how many
-requests were made, which errors came of them, how many verdicts were wrong, and the longest wait in milliseconds.
+Account 1 is withheld in India, account 2 is not. Says `asking` once it has been answered, and at the end, as JSON: how
+many requests were made, which errors came of them, how many verdicts were wrong, and the longest wait in milliseconds.
 """
 
 import json
