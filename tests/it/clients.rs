@@ -5,14 +5,18 @@ mod pages;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use withheld::pb::v1 as pb;
 
-use crate::harness::{BINARY, Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order};
+use crate::harness::{
+    BINARY, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve_on,
+};
 use crate::redis::ports::Port;
+use crate::redis::servers::RedisServer;
 use crate::redis::until;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -42,7 +46,7 @@ impl Client {
             Some(0) => {}
             // Not through a macro: what these print is shown of failed tests alone.
             Some(77) => {
-                writeln!(std::io::stderr(), "clients/{language} {said}").unwrap();
+                std::io::stderr().write_all(format!("clients/{language} {said}").as_bytes()).unwrap();
                 return None;
             }
             _ => panic!("clients/{language} does not build: {said}{}", String::from_utf8_lossy(&built.stderr)),
@@ -234,6 +238,34 @@ async fn verdicts(client: &Client) {
     stale.is_unknown("fresher than can be", &[PLAIN, 5], &["UNAVAILABLE TOO_STALE"]);
 }
 
+/// A replica that has lost its journal answers still, and does not know of the orders; but it says NOT_SERVING, and that it
+/// is stale. Nobody hears it: who looks at health does not ask it, and who does not is refused, for he says how stale it may
+/// be, and asks another.
+async fn beside_stale(client: &Client, looks_at_health: bool) {
+    let (dir, journal) = mk_journal();
+    let service = Service::start(&journal).await;
+    let ordered = Ordered::at(&service).await;
+    let redis = RedisServer::start().await;
+    let mut command = serve_on(&redis.url());
+    command.arg("--snapshot").arg(dir.path().join("state.snapshot")).args(["--max-staleness", "300ms"]);
+    let stale = Service::of(command);
+    stale.serving().await;
+    redis.kill();
+    let limit = Duration::from_secs(if looks_at_health { 60 } else { 5 });
+    until("it is stale", async || {
+        let batch = stale.visibility().await.batch_check(mk_batch("IN", [PLAIN])).await.unwrap().into_inner();
+        let age = Duration::try_from(batch.freshness.unwrap().age.unwrap()).unwrap();
+        get(&stale.http, "/readyz").await.0 == 503 && (looks_at_health || age > limit)
+    })
+    .await;
+    let ids: Vec<u64> = [PLAIN, PAST_F64].into_iter().chain(NEIGHBOURS).collect();
+    let run = Run {
+        max_staleness_ms: u32::try_from(limit.as_millis()).unwrap(),
+        ..Run::at([&stale.queries, &service.queries])
+    };
+    client.tour(run, "IN", &ids).await.is("beside a stale one", 0, &ordered.told("IN", &ids));
+}
+
 /// Does not outlive its test.
 struct Watcher(Child);
 
@@ -290,7 +322,7 @@ async fn watch(client: &Client) {
     assert_eq!(said.last().unwrap(), "resume after 4", "{said:#?}");
 }
 
-fn serve_at(endpoint: &str, journal: &PathBuf) -> Command {
+fn serve_at(endpoint: &str, journal: &Path) -> Command {
     let mut command = Command::new(BINARY);
     command
         .args(["serve", "--listen", endpoint, "--admin-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
@@ -304,7 +336,8 @@ async fn works(language: &str) {
     let name = language.to_owned();
     let client = tokio::task::spawn_blocking(move || Client::build(&name)).await.unwrap();
     if let Some(client) = client {
-        tokio::join!(verdicts(&client), watch(&client));
+        // grpc-js alone does not look at health.
+        tokio::join!(verdicts(&client), watch(&client), beside_stale(&client, language != "typescript"));
     }
 }
 
