@@ -139,7 +139,7 @@ async fn stopping_ends_in_time_whatever_clients_do() {
         (WaitsForARevision, true),
     ] {
         let (_dir, journal) = mk_journal();
-        let service = Service::start_with(&journal, &[&["--drain", "2s"], &ONE_PERSON].concat()).await;
+        let service = Service::start_with(&journal, &[["--drain", "2s"], ONE_PERSON].concat()).await;
         let mut orders = service.orders().await;
         orders.apply_order(mk_apply(mk_order("order", &["IN"]), mk_accounts(1..=10_000))).await.unwrap();
         drop(orders);

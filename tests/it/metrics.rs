@@ -174,7 +174,7 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verdicts_are_counted_by_country_and_outcome_over_all_threads() {
     let (_dir, journal) = mk_journal();
-    let service = Service::start_with(&journal, &[&["--query-threads", "2"], &ONE_PERSON].concat()).await;
+    let service = Service::start_with(&journal, &[["--query-threads", "2"], ONE_PERSON].concat()).await;
     let mut orders = service.orders().await;
     orders.apply_order(mk_apply(mk_order("order", &["IN"]), mk_accounts(1..=3))).await.unwrap();
     // On a connection each, so that both threads have some.
