@@ -2,7 +2,7 @@
 //! read anew.
 //!
 //! Everything is read before anything is changed: a mistake in one file leaves all as it was. What else is to be
-//! changeable becomes a field of [`Live`] and of [`Read`], and its settings stand in [`CHANGEABLE`].
+//! changeable becomes a field of [`Live`] and of `Read`, and its settings stand in `CHANGEABLE`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
