@@ -197,12 +197,25 @@ struct RedisArgs {
     redis_key: Option<PathBuf>,
 }
 
-/// Of a certificate and its key, one is missing. They may come from different sources, so nobody but us can tell.
+/// Settings that do not go together. They may come from different sources, so nobody but us can tell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is set and `{missing}` is not: a certificate and its key go together")]
-pub struct HalfIdentity {
-    given: &'static str,
-    missing: &'static str,
+pub enum Contradiction {
+    /// Of a certificate and its key, one is missing.
+    #[error("`{given}` is set and `{missing}` is not: a certificate and its key go together")]
+    HalfIdentity {
+        /// What there is.
+        given: &'static str,
+        /// What there is not.
+        missing: &'static str,
+    },
+    /// Nothing would be left for calls in flight.
+    #[error("`drain-pause` is {pause:?}, and all of stopping may take {drain:?} (`drain`): make the pause shorter")]
+    PauseOutlastsDrain {
+        /// The pause.
+        pause: Duration,
+        /// All of it.
+        drain: Duration,
+    },
 }
 
 /// Braces would change which slot of a cluster the keys are in; white space is always a slip.
@@ -220,11 +233,11 @@ impl JournalArgs {
     ///
     /// # Errors
     /// If they do not.
-    pub fn check(&self) -> Result<(), HalfIdentity> {
+    pub fn check(&self) -> Result<(), Contradiction> {
         let [cert, key] = ["redis-cert", "redis-key"];
         match (&self.redis.redis_cert, &self.redis.redis_key) {
-            (Some(_), None) => Err(HalfIdentity { given: cert, missing: key }),
-            (None, Some(_)) => Err(HalfIdentity { given: key, missing: cert }),
+            (Some(_), None) => Err(Contradiction::HalfIdentity { given: cert, missing: key }),
+            (None, Some(_)) => Err(Contradiction::HalfIdentity { given: key, missing: cert }),
             (Some(_), Some(_)) | (None, None) => Ok(()),
         }
     }
@@ -396,4 +409,18 @@ pub struct ServeArgs {
     #[arg(help_heading = "Configuration")]
     #[arg(long)]
     pub validate: bool,
+}
+
+impl ServeArgs {
+    /// What the values themselves do not tell: that they go together.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        let (pause, drain) = (self.drain_pause, self.drain);
+        if pause >= drain && !pause.is_zero() {
+            return Err(Contradiction::PauseOutlastsDrain { pause, drain });
+        }
+        self.journal.check()
+    }
 }

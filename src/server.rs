@@ -10,11 +10,11 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -232,15 +232,15 @@ impl Running {
 
     /// Ends all connections, within this time, and then those that have not ended. What is urgent is not waited for.
     async fn drain(&self, stop: &Stop, pause: Duration, all: Duration) {
-        let end = Instant::now() + all;
+        let mut end = pin!(tokio::time::sleep(all));
         self.gate.set(Readiness::Stopping).await;
-        tokio::select! { () = tokio::time::sleep(pause.min(all)) => {}, () = stop.reaches(Urgency::Prompt) => {} }
+        tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.reaches(Urgency::Prompt) => {} }
         self.drain.leave();
         self.gate.dismiss().await;
         self.tasks.close();
         let cut = tokio::select! {
             () = self.tasks.wait() => false,
-            () = tokio::time::sleep_until(end) => true,
+            () = end.as_mut() => true,
             () = stop.reaches(Urgency::Immediate) => true,
         };
         if cut {

@@ -45,7 +45,7 @@ fn read() -> Result<(ServeArgs, Settings), ConfigError> {
     let args = matches
         .subcommand_matches(SERVE)
         .map_or_else(|| ServeArgs::from_arg_matches(&matches), ServeArgs::from_arg_matches)?;
-    args.journal.check()?;
+    args.check()?;
     Ok((args, settings))
 }
 

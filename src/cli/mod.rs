@@ -55,7 +55,7 @@ impl Cli {
     pub fn load() -> Result<Self, ExitCode> {
         Self::read().map_err(|error| match error {
             ConfigError::Usage(error) => error.exit(),
-            ConfigError::File(_) | ConfigError::Pair(_) => {
+            ConfigError::File(_) | ConfigError::Contradiction(_) => {
                 let error = CliError::from(error);
                 // Without the file, what was given makes sense.
                 error.print(Self::try_parse().map_or(Format::Table, |cli| cli.global.output));
@@ -68,7 +68,7 @@ impl Cli {
         let (matches, settings) = layered(Self::command(), SERVE, std::env::args_os())?;
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
         match &cli.command {
-            Command::Serve(args) => args.journal.check()?,
+            Command::Serve(args) => args.check()?,
             Command::Journal(command) => command.journal().check()?,
             _ => {}
         }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgMatches, Command};
 
-use super::HalfIdentity;
+use super::Contradiction;
 use super::file::{self, FileError, Values};
 use super::settings::{Settings, is_setting};
 use crate::journal::redis::redacted;
@@ -25,7 +25,7 @@ pub enum ConfigError {
     File(#[from] FileError),
     /// Two settings do not go together.
     #[error(transparent)]
-    Pair(#[from] HalfIdentity),
+    Contradiction(#[from] Contradiction),
 }
 
 impl From<clap::Error> for ConfigError {

@@ -15,7 +15,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::Service;
@@ -114,7 +114,7 @@ where
             () = drain.cut_off(), if !cut => {
                 cut = true;
                 stage = Stage::Streams;
-                timer.as_mut().reset(Instant::now() + VERY_LAST_WORDS);
+                timer.set(sleep(VERY_LAST_WORDS));
             }
             () = drain.leaving(), if !leaving => {
                 leaving = true;
@@ -143,7 +143,7 @@ where
                     }
                     Stage::Streams => return,
                 };
-                timer.as_mut().reset(Instant::now() + wait);
+                timer.set(sleep(wait));
             }
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use withheld::pb::v1 as pb;
 
 use crate::harness::{
-    BINARY, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve_on,
+    BINARY, ONE_PERSON, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve_on,
 };
 use crate::redis::ports::Port;
 use crate::redis::servers::RedisServer;
@@ -207,7 +207,7 @@ impl Ordered {
 /// Verdicts, and that there is none where nobody gives one.
 async fn verdicts(client: &Client) {
     let (_dir, journal) = mk_journal();
-    let service = Service::start(&journal).await;
+    let service = Service::start_with(&journal, &ONE_PERSON).await;
     let ordered = Ordered::at(&service).await;
     let ids: Vec<u64> = [PLAIN, PAST_F64, PAST_I64, LARGEST].into_iter().chain(NEIGHBOURS).collect();
     // Nothing listens on one, the other takes connections and says nothing.
@@ -243,10 +243,11 @@ async fn verdicts(client: &Client) {
 /// be, and asks another.
 async fn beside_stale(client: &Client, looks_at_health: bool) {
     let (dir, journal) = mk_journal();
-    let service = Service::start(&journal).await;
+    let service = Service::start_with(&journal, &ONE_PERSON).await;
     let ordered = Ordered::at(&service).await;
     let redis = RedisServer::start().await;
     let mut command = serve_on(&redis.url());
+    command.args(ONE_PERSON);
     command.arg("--snapshot").arg(dir.path().join("state.snapshot")).args(["--max-staleness", "300ms"]);
     let stale = Service::of(command);
     stale.serving().await;

@@ -53,12 +53,12 @@ impl Dir {
 #[test]
 fn flags_outrank_the_environment_and_that_the_file_and_that_the_defaults() {
     let dir = Dir::new();
-    dir.write("all.toml", "max_batch = 3\ndrain = '3s'\nlisten = '127.0.0.1:3'\nserve-from-snapshot = true\n");
+    dir.write("all.toml", "max_batch = 3\ndrain = '30s'\nlisten = '127.0.0.1:3'\nserve-from-snapshot = true\n");
     let mut serve = dir.program(&["serve", "--config", "all.toml", "--max-batch", "1"]);
-    let found = dir.in_force(serve.env("WITHHELD_MAX_BATCH", "2").env("WITHHELD_DRAIN", "2s"));
+    let found = dir.in_force(serve.env("WITHHELD_MAX_BATCH", "2").env("WITHHELD_DRAIN", "25s"));
     for (name, value, source) in [
         ("max-batch", Some("1"), "flag"),
-        ("drain", Some("2s"), "environment"),
+        ("drain", Some("25s"), "environment"),
         ("listen", Some("127.0.0.1:3"), "file"),
         ("serve-from-snapshot", Some("true"), "file"),
         ("stale-after", Some("5s"), "default"),
@@ -268,13 +268,13 @@ async fn what_can_be_is_taken_up_on_sighup_and_what_cannot_is_named() {
     // Two settings that need a restart, and the log level, which does not.
     std::fs::write(&regimes, format!("{REGIMES}{more}")).unwrap();
     let changed = good.replace("hunter2", "hunter3");
-    std::fs::write(&file, format!("{changed}drain = '1s'\nlog-level = 'debug'\n")).unwrap();
+    std::fs::write(&file, format!("{changed}drain = '10s'\nlog-level = 'debug'\n")).unwrap();
     hangup(1, "reloaded changed=log-level: info -> debug\n").await;
-    for said in ["needs a restart change=drain: 10s -> 1s\n", "needs a restart change=redis-password: another one\n"] {
+    for said in ["needs a restart change=drain: 20s -> 10s\n", "needs a restart change=redis-password: another one\n"] {
         until(said, async || service.log().contains(said)).await;
     }
     // They are named each time, for they are still not in force; what is taken is told once.
-    hangup(2, "needs a restart change=drain: 10s -> 1s\n").await;
+    hangup(2, "needs a restart change=drain: 20s -> 10s\n").await;
     assert_eq!(service.log().matches("log-level: info -> debug").count(), 1);
     assert!(service.log().contains("reloaded changed=nothing\n"), "{}", service.log());
     assert!(!service.log().contains("hunter"), "{}", service.log());
@@ -295,7 +295,7 @@ async fn the_log_level_changes_while_the_service_runs() {
     set("log-level = 'warn'", "reloaded changed=log-level: info -> warn").await;
     let before = service.log();
     // This is told, and no longer what info would tell just before it.
-    set("log-level = 'warn'\ndrain = '1s'", "change=drain: 10s -> 1s").await;
+    set("log-level = 'warn'\ndrain = '10s'", "change=drain: 20s -> 10s").await;
     set("log-level = 'info'", "reloaded changed=log-level: warn -> info").await;
     let after = service.log();
     let told: Vec<&str> = after.strip_prefix(&before).unwrap().lines().collect();

@@ -155,6 +155,7 @@ async fn a_service_that_cannot_run_says_why_and_what_to_do() {
         ("an unknown flag", ["--jurnal", "memory:"], 2, "--journal"),
         ("a negative time", ["--drain", "-1s"], 2, "--drain"),
         ("no time", ["--drain", "soon"], 2, "90s"),
+        ("a pause that leaves no time", ["--drain-pause", "20s"], 1, "make the pause shorter"),
         ("no data file", ["--regimes", "/no/such/file"], 1, "/no/such/file"),
     ] {
         let (code, said) = fails(
