@@ -12,9 +12,10 @@ use std::time::Duration;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider, SpanData};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tracing::{Subscriber, info, warn};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
@@ -118,6 +119,8 @@ impl Destination {
 pub struct Export {
     provider: SdkTracerProvider,
     destination: Destination,
+    /// Cancelled when nothing is sent any more: the runtime is about to go.
+    over: CancellationToken,
 }
 
 impl Export {
@@ -128,7 +131,8 @@ impl Export {
     pub fn start() -> Result<Option<Self>, ExportError> {
         let Some(destination) = Destination::from_env()? else { return Ok(None) };
         let (exporter, runtime) = (SpanExporter::builder().build()?, Handle::current());
-        let exporter = Exporter { exporter, runtime, failing: AtomicBool::new(false) };
+        let over = CancellationToken::new();
+        let exporter = Exporter { exporter, runtime, over: over.clone(), failing: AtomicBool::new(false) };
         let named = set(&["OTEL_SERVICE_NAME"]).is_some()
             || set(&["OTEL_RESOURCE_ATTRIBUTES"]).is_some_and(|(_, value)| value.contains("service.name="));
         let resource = Resource::builder()
@@ -139,7 +143,7 @@ impl Export {
             .with_resource(resource.build())
             .build();
         let _ = EXPORTED.set(Arc::new(Methods::of_the_api()?));
-        Ok(Some(Self { provider, destination }))
+        Ok(Some(Self { provider, destination, over }))
     }
 
     /// What takes the program's spans, and nothing that is logged in them.
@@ -163,8 +167,11 @@ impl Export {
 
     /// Sends the last spans, if that does not take long.
     pub async fn stop(self) {
-        let stopping = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(LAST_SPANS));
-        if !matches!(stopping.await, Ok(Ok(()))) {
+        let provider = self.provider;
+        let stopping = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(LAST_SPANS));
+        let stopped = stopping.await;
+        self.over.cancel();
+        if !matches!(stopped, Ok(Ok(()))) {
             info!("the last traces are not delivered");
         }
     }
@@ -175,6 +182,7 @@ impl Export {
 struct Exporter {
     exporter: SpanExporter,
     runtime: Handle,
+    over: CancellationToken,
     failing: AtomicBool,
 }
 
@@ -185,7 +193,11 @@ impl opentelemetry_sdk::trace::SpanExporter for Exporter {
             let _on = self.runtime.enter();
             sending.as_mut().poll(context)
         });
-        let sent = sent.await;
+        let sent = tokio::select! {
+            biased;
+            () = self.over.cancelled() => return Err(OTelSdkError::AlreadyShutdown),
+            sent = sent => sent,
+        };
         // Told when it changes, not with every batch.
         match (&sent, self.failing.swap(sent.is_err(), Ordering::Relaxed)) {
             (Err(error), false) => warn!(%error, "traces are not delivered"),

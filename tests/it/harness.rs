@@ -124,6 +124,16 @@ impl Service {
         self.child.wait().unwrap()
     }
 
+    /// The same, with all that it has logged to its very end.
+    pub fn ended(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        // Whoever reads the log lets go of it when there is no more.
+        while Arc::strong_count(&self.log) > 1 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        (status, self.log())
+    }
+
     /// Runs a command of the command line against this service.
     pub fn cli(&self, args: &[&str]) -> Output {
         Command::new(BINARY)
