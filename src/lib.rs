@@ -22,6 +22,7 @@ pub mod replica;
 pub mod api;
 pub mod desk;
 
+pub mod call;
 pub mod http;
 pub mod metrics;
 pub mod readiness;

@@ -6,24 +6,23 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
+use http::{Request, Response};
 use prost::Message as _;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::head;
+use crate::call::{CODES, Call, ObservedBody, ObservedFuture, Observer};
 use crate::clock::Clock;
 
 /// The names of gRPC's codes 0 to 16 in `grpc_code`.
-const CODES: [&str; 17] = [
+const NAMES: [&str; CODES] = [
     "OK",
     "Canceled",
     "Unknown",
@@ -42,9 +41,6 @@ const CODES: [&str; 17] = [
     "DataLoss",
     "Unauthenticated",
 ];
-const CANCELED: usize = 1;
-const UNKNOWN: usize = 2;
-
 /// Upper bounds, and how Prometheus writes them, in seconds; the last bucket has none.
 const BUCKETS: [(Duration, &str); 17] = [
     (Duration::from_micros(50), "0.00005"),
@@ -70,7 +66,7 @@ const BUCKETS: [(Duration, &str); 17] = [
 #[derive(Debug, Default)]
 struct Counts {
     started: AtomicU64,
-    handled: [AtomicU64; CODES.len()],
+    handled: [AtomicU64; CODES],
     /// Not cumulative; the last is for all that took longer than the last bound.
     took: [AtomicU64; BUCKETS.len() + 1],
     nanos: AtomicU64,
@@ -164,7 +160,7 @@ impl Calls {
         }
         let _ = head(text, "grpc_server_handled_total", "counter", "Calls that ended, by how; Canceled: given up.");
         for (at, labels) in methods() {
-            for (code, name) in CODES.iter().enumerate() {
+            for (code, name) in NAMES.iter().enumerate() {
                 let handled = sum(at, &|counts| counts.handled.get(code));
                 if handled > 0 || code == 0 {
                     let _ = writeln!(text, "grpc_server_handled_total{{{labels},grpc_code=\"{name}\"}} {handled}");
@@ -217,120 +213,44 @@ impl<S> Service<Request<Body>> for Counted<S>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
 {
-    type Response = Response<CountedBody>;
+    type Response = Response<ObservedBody<Body, Count>>;
     type Error = S::Error;
-    type Future = CountedFuture<S::Future>;
+    type Future = ObservedFuture<S::Future, Count>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let call = Call::begin(&self.counting, request.uri().path());
-        CountedFuture { call: Some(call), inner: self.inner.call(request) }
+        let call = Call::new(Count::begin(&self.counting, request.uri().path()));
+        ObservedFuture::new(self.inner.call(request), Some(call))
     }
 }
 
-/// A call under way. If it is dropped before its end is known, it was given up.
+/// What is counted of one call.
 #[derive(Debug)]
-struct Call {
+pub struct Count {
     shard: Arc<Shard>,
     method: usize,
     clock: Clock,
     began: Duration,
-    ended: bool,
 }
 
-impl Call {
+impl Count {
     fn begin(counting: &Counting, path: &str) -> Self {
         let Counting { methods, shard, clock } = counting;
         let method = methods.by_path.get(path).copied().unwrap_or(methods.by_path.len());
         if let Some(counts) = shard.get(method) {
             counts.started.fetch_add(1, Ordering::Relaxed);
         }
-        Self { shard: Arc::clone(shard), method, began: clock.monotonic(), clock: clock.clone(), ended: false }
+        Self { shard: Arc::clone(shard), method, began: clock.monotonic(), clock: clock.clone() }
     }
+}
 
-    /// Takes the outcome from headers or trailers that have one.
-    fn hear(&mut self, headers: &HeaderMap) {
-        if let Some(status) = headers.get("grpc-status") {
-            let code = status.to_str().ok().and_then(|status| status.parse().ok());
-            self.end(code.filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN));
-        }
-    }
-
-    fn end(&mut self, code: usize) {
-        if !std::mem::replace(&mut self.ended, true)
-            && let Some(counts) = self.shard.get(self.method)
-        {
+impl Observer for Count {
+    fn ended(&mut self, code: usize) {
+        if let Some(counts) = self.shard.get(self.method) {
             counts.finished(code, self.clock.monotonic().saturating_sub(self.began));
         }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.end(CANCELED);
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// A call until its answer begins.
-    #[derive(Debug)]
-    pub struct CountedFuture<F> {
-        call: Option<Call>,
-        #[pin]
-        inner: F,
-    }
-}
-
-impl<F, E> Future for CountedFuture<F>
-where
-    F: Future<Output = Result<Response<Body>, E>>,
-{
-    type Output = Result<Response<CountedBody>, E>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.inner.poll(context))?;
-        let mut call = this.call.take();
-        if let Some(call) = &mut call {
-            call.hear(response.headers());
-        }
-        Poll::Ready(Ok(response.map(|inner| CountedBody { call, inner })))
-    }
-}
-
-/// An answer until its end, which says how the call went.
-#[derive(Debug)]
-pub struct CountedBody {
-    call: Option<Call>,
-    inner: Body,
-}
-
-impl http_body::Body for CountedBody {
-    type Data = <Body as http_body::Body>::Data;
-    type Error = <Body as http_body::Body>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        match (&frame, &mut self.call) {
-            (Some(Ok(frame)), Some(call)) => frame.trailers_ref().into_iter().for_each(|trailers| call.hear(trailers)),
-            // An end without an outcome is not one that was given up.
-            (Some(Err(_)) | None, Some(call)) => call.end(UNKNOWN),
-            (_, None) => {}
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

@@ -7,13 +7,11 @@
 pub mod export;
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use foldhash::fast::RandomState;
-use http::{HeaderMap, Request, Response};
-use http_body::{Body, Frame, SizeHint};
+use http::{Request, Response};
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{Status, TraceContextExt as _};
 use opentelemetry_http::HeaderExtractor;
@@ -23,11 +21,12 @@ use tower::{Layer, Service};
 use tracing::{Span, error_span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::call::{CODES, Call, ObservedBody, ObservedFuture, Observer};
 use crate::pb::v1 as pb;
 
 /// The names of gRPC's codes 0 to 16 in `rpc.response.status_code`, and whether a server that answers with one has failed
 /// (OpenTelemetry's semantic conventions for gRPC).
-const CODES: [(&str, bool); 17] = [
+const NAMES: [(&str, bool); CODES] = [
     ("OK", false),
     ("CANCELLED", false),
     ("UNKNOWN", true),
@@ -46,12 +45,10 @@ const CODES: [(&str, bool); 17] = [
     ("DATA_LOSS", true),
     ("UNAUTHENTICATED", false),
 ];
-const CANCELLED: usize = 1;
-const UNKNOWN: usize = 2;
 
 /// Whose calls have spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Traced {
+enum Wanted {
     Always,
     /// Only those in a trace that is recorded.
     WithCaller,
@@ -59,7 +56,7 @@ enum Traced {
 
 /// The public API's methods by their paths: what else is asked for could be anything, and has no span.
 #[derive(Debug)]
-struct Methods(HashMap<String, Traced, RandomState>);
+struct Methods(HashMap<String, Wanted, RandomState>);
 
 /// Set once spans are exported, for the whole process, as is the log.
 static EXPORTED: OnceLock<Arc<Methods>> = OnceLock::new();
@@ -71,24 +68,24 @@ impl Methods {
             for service in &file.service {
                 let name = format!("{}.{}", file.package(), service.name());
                 let queries = name == pb::visibility_service_server::SERVICE_NAME;
-                let traced = if queries { Traced::WithCaller } else { Traced::Always };
-                methods.extend(service.method.iter().map(|method| (format!("/{name}/{}", method.name()), traced)));
+                let wanted = if queries { Wanted::WithCaller } else { Wanted::Always };
+                methods.extend(service.method.iter().map(|method| (format!("/{name}/{}", method.name()), wanted)));
             }
         }
         Ok(Self(methods))
     }
 
     /// The span of a call, if it is to have one.
-    fn begin<B>(&self, request: &Request<B>) -> Option<Call> {
+    fn begin<B>(&self, request: &Request<B>) -> Option<Traced> {
         let headers = request.headers();
         let caller = headers.contains_key("traceparent");
-        let (path, traced) = self.0.get_key_value(request.uri().path())?;
-        if *traced == Traced::WithCaller && !caller {
+        let (path, wanted) = self.0.get_key_value(request.uri().path())?;
+        if *wanted == Wanted::WithCaller && !caller {
             return None;
         }
         let caller = caller.then(|| TraceContextPropagator::new().extract(&HeaderExtractor(headers)));
         let recorded = caller.as_ref().is_some_and(|caller| caller.span().span_context().is_sampled());
-        if *traced == Traced::WithCaller && !recorded {
+        if *wanted == Wanted::WithCaller && !recorded {
             return None;
         }
         let method = path.trim_start_matches('/');
@@ -104,41 +101,26 @@ impl Methods {
         span.set_attribute("rpc.method", method.to_owned());
         let trace = span.context().span().span_context().trace_id();
         span.record("trace_id", field::display(trace));
-        Some(Call { span, ended: false })
+        Some(Traced(span))
     }
 }
 
-/// A call under way. If it is dropped before its end is known, it was given up.
+/// A call that has a span.
 #[derive(Debug)]
-struct Call {
-    span: Span,
-    ended: bool,
-}
+pub struct Traced(Span);
 
-impl Call {
-    /// Takes the outcome from headers or trailers that have one.
-    fn hear(&mut self, headers: &HeaderMap) {
-        if let Some(status) = headers.get("grpc-status") {
-            self.end(status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(UNKNOWN));
-        }
-    }
-
-    fn end(&mut self, code: usize) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        let (name, failed) = CODES.get(code).copied().unwrap_or(("UNKNOWN", true));
-        self.span.set_attribute("rpc.response.status_code", name);
+impl Observer for Traced {
+    fn ended(&mut self, code: usize) {
+        let (name, failed) = NAMES.get(code).copied().unwrap_or(("UNKNOWN", true));
+        self.0.set_attribute("rpc.response.status_code", name);
         if failed {
-            self.span.set_attribute("error.type", name);
-            self.span.set_status(Status::error(""));
+            self.0.set_attribute("error.type", name);
+            self.0.set_status(Status::error(""));
         }
     }
-}
 
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.end(CANCELLED);
+    fn span(&self) -> Option<&Span> {
+        Some(&self.0)
     }
 }
 
@@ -171,93 +153,19 @@ impl<S, B, R> Service<Request<B>> for TracedService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
 {
-    type Response = Response<TracedBody<R>>;
+    type Response = Response<ObservedBody<R, Traced>>;
     type Error = S::Error;
-    type Future = TracedFuture<S::Future>;
+    type Future = ObservedFuture<S::Future, Traced>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = self.methods.as_ref().and_then(|methods| methods.begin(&request));
-        let _within = call.as_ref().map(|call| call.span.clone().entered());
-        TracedFuture { inner: self.inner.call(request), call }
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// A call until its answer begins.
-    #[derive(Debug)]
-    pub struct TracedFuture<F> {
-        #[pin]
-        inner: F,
-        call: Option<Call>,
-    }
-}
-
-impl<F, E, R> Future for TracedFuture<F>
-where
-    F: Future<Output = Result<Response<R>, E>>,
-{
-    type Output = Result<Response<TracedBody<R>>, E>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let within = this.call.as_ref().map(|call| call.span.enter());
-        let response = ready!(this.inner.poll(context))?;
+        let call = self.methods.as_ref().and_then(|methods| methods.begin(&request)).map(Call::new);
+        let within = call.as_ref().and_then(Call::span).map(Span::enter);
+        let inner = self.inner.call(request);
         drop(within);
-        let mut call = this.call.take();
-        if let Some(call) = &mut call {
-            call.hear(response.headers());
-        }
-        Poll::Ready(Ok(response.map(|inner| TracedBody { inner, call })))
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// An answer until its end, which says how the call went.
-    #[derive(Debug)]
-    pub struct TracedBody<R> {
-        #[pin]
-        inner: R,
-        call: Option<Call>,
-    }
-}
-
-impl<R: Body> Body for TracedBody<R> {
-    type Data = R::Data;
-    type Error = R::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let this = self.project();
-        let within = this.call.as_ref().map(|call| call.span.enter());
-        let frame = ready!(this.inner.poll_frame(context));
-        drop(within);
-        match (&frame, &mut *this.call) {
-            (Some(Ok(frame)), Some(call)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    call.hear(trailers);
-                    *this.call = None;
-                }
-            }
-            (Some(Err(_)) | None, Some(call)) => {
-                call.end(UNKNOWN);
-                *this.call = None;
-            }
-            (_, None) => {}
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        ObservedFuture::new(inner, call)
     }
 }
