@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tonic::metadata::MetadataMap;
 
 use crate::desk::Desk;
 use crate::domain::country::UnknownViewerPolicy;
@@ -52,7 +53,7 @@ pub struct Context {
 
 impl Context {
     /// Waits until the replica is as fresh as the caller asks, or says why it is not.
-    async fn await_consistency(&self, asked: Consistency, deadline: Option<Duration>) -> Result<(), ServiceError> {
+    async fn await_consistency(&self, asked: Consistency, metadata: &MetadataMap) -> Result<(), ServiceError> {
         if !self.replica.is_ready() {
             return Err(ServiceError::Loading);
         }
@@ -60,7 +61,7 @@ impl Context {
             && self.replica.load().index.revision() < wanted
         {
             // Leave the caller time to be told; its own deadline would tell it nothing.
-            let wait = deadline.map_or(REVISION_WAIT, |d| REVISION_WAIT.min(d.mul_f32(0.8)));
+            let wait = deadline(metadata.as_ref()).map_or(REVISION_WAIT, |d| REVISION_WAIT.min(d.mul_f32(0.8)));
             let began = self.replica.clock().monotonic();
             if tokio::time::timeout(wait, self.replica.reached(wanted)).await.is_err() {
                 let at = self.replica.load().index.revision();
@@ -86,7 +87,7 @@ impl Context {
         request: &tonic::Request<T>,
         consistency: Option<crate::pb::v1::Consistency>,
     ) -> Result<Arc<Published>, ServiceError> {
-        self.await_consistency(Consistency::try_from(consistency)?, deadline(request.metadata().as_ref())).await?;
+        self.await_consistency(Consistency::try_from(consistency)?, request.metadata()).await?;
         Ok(self.replica.current())
     }
 }

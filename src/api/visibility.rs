@@ -5,7 +5,6 @@
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::deadline::deadline;
 use super::parse::Consistency;
 use super::status::{BadFields, ServiceError};
 use super::{Context, render, watch};
@@ -69,15 +68,14 @@ impl VisibilityService for Visibility {
     type WatchWithholdingsStream = ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>>;
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<pb::CheckResponse>, Status> {
-        let deadline = deadline(request.metadata().as_ref());
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let mut bad = BadFields::default();
         let account = bad.take("account_id", AccountId::try_from(request.account_id));
         let post = request.post_id.map(|id| bad.take("post_id", PostId::try_from(id)));
         let viewer = viewer(&mut bad, &request.viewer_country);
         let (Some(account), Some(viewer)) = (account, viewer) else { return Err(ServiceError::from(bad).into()) };
         bad.none()?;
-        self.context.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
+        self.context.await_consistency(Consistency::try_from(request.consistency)?, &metadata).await?;
 
         let published = self.context.replica.load();
         let subjects = [Some(Subject::Account(account)), post.flatten().map(Subject::Post)];
@@ -98,8 +96,7 @@ impl VisibilityService for Visibility {
         &self,
         request: Request<pb::BatchCheckRequest>,
     ) -> Result<Response<pb::BatchCheckResponse>, Status> {
-        let deadline = deadline(request.metadata().as_ref());
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         self.limit(&request.account_ids, &request.post_ids)?;
         let mut bad = BadFields::default();
         let subjects = subjects(&mut bad, &request.account_ids, &request.post_ids);
@@ -107,7 +104,7 @@ impl VisibilityService for Visibility {
             return Err(ServiceError::from(bad).into());
         };
         bad.none()?;
-        self.context.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
+        self.context.await_consistency(Consistency::try_from(request.consistency)?, &metadata).await?;
 
         // One-revision-per-answer: everything below reads this one snapshot.
         let published = self.context.replica.load();
@@ -141,13 +138,12 @@ impl VisibilityService for Visibility {
         &self,
         request: Request<pb::ListWithheldCountriesRequest>,
     ) -> Result<Response<pb::ListWithheldCountriesResponse>, Status> {
-        let deadline = deadline(request.metadata().as_ref());
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         self.limit(&request.account_ids, &request.post_ids)?;
         let mut bad = BadFields::default();
         let subjects = subjects(&mut bad, &request.account_ids, &request.post_ids);
         bad.none()?;
-        self.context.await_consistency(Consistency::try_from(request.consistency)?, deadline).await?;
+        self.context.await_consistency(Consistency::try_from(request.consistency)?, &metadata).await?;
         let published = self.context.replica.load();
         let lists = subjects.into_iter().map(|s| render::countries(s, published.index.countries(s)));
         Ok(Response::new(pb::ListWithheldCountriesResponse {

@@ -51,24 +51,25 @@ pub struct Pace {
     pub keepalive: Duration,
 }
 
-/// The connection that a call came in by; in the extensions of its request.
+/// The connection that a call came in by; in the extensions of its request. Each call has a clone: one reference.
 #[derive(Debug, Clone)]
-pub struct Connection {
-    /// Who is at the other end.
-    pub peer: SocketAddr,
-    ending: CancellationToken,
+pub struct Connection(Arc<Ends>);
+
+#[derive(Debug)]
+struct Ends {
+    streams: CancellationToken,
     drain: Drain,
 }
 
 impl Connection {
     /// Once streams that would go on for ever are to end.
     pub async fn ending(&self) {
-        self.ending.cancelled().await;
+        self.0.streams.cancelled().await;
     }
 
     /// Once calls are waited for no longer.
     pub async fn cut_off(&self) {
-        self.drain.cut_off().await;
+        self.0.drain.cut_off().await;
     }
 }
 
@@ -90,8 +91,8 @@ where
 {
     let (io, greeted) = Listened::to(io);
     let ending = drain.end_of_streams();
-    let service =
-        Calls { inner: service, connection: Connection { peer, ending: ending.clone(), drain: drain.clone() } };
+    let ends = Ends { streams: ending.clone(), drain: drain.clone() };
+    let service = Calls { inner: service, connection: Connection(Arc::new(ends)) };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
     builder.keep_alive_interval(pace.keepalive).keep_alive_timeout(PATIENCE.min(pace.keepalive));
