@@ -96,37 +96,33 @@ pub struct Order {
 }
 
 impl Order {
-    /// An order as it was applied; `items` are the staged ones and the event's own.
+    /// An order as it was recorded: in force, or, if it was proposed, waiting for a second person.
     #[must_use]
-    pub fn new(number: OrderNo, recorded: Recorded, event: Arc<OrderApplied>, items: Items) -> Self {
+    pub fn new(
+        number: OrderNo,
+        recorded: Recorded,
+        event: Arc<OrderApplied>,
+        items: Items,
+        proposal: Option<Proposal>,
+    ) -> Self {
+        let of_apply = |proposal: &Proposal| {
+            let (proposed, proposal) = (recorded.clone(), proposal.clone());
+            Approval { of: Proposed::Apply, proposed, proposal, decided: None }
+        };
         Self {
             number,
-            recorded,
             items,
             dispositions: Arc::clone(&event.dispositions),
             key: Key::of_order(&event),
             event,
             later: Vec::new(),
-            standing: Standing::Applied,
+            standing: if proposal.is_some() { Standing::Pending } else { Standing::Applied },
             approved: None,
-            first_proposal: None,
-            approval: None,
+            approval: proposal.as_ref().map(of_apply),
+            first_proposal: proposal,
             lifted_items: imbl::OrdMap::new(),
+            recorded,
         }
-    }
-
-    /// An order as it was proposed: it waits for a second person.
-    #[must_use]
-    pub fn proposed(
-        number: OrderNo,
-        recorded: Recorded,
-        event: Arc<OrderApplied>,
-        items: Items,
-        proposal: Proposal,
-    ) -> Self {
-        let (of, proposed, first_proposal) = (Proposed::Apply, recorded.clone(), Some(proposal.clone()));
-        let approval = Some(Approval { of, proposed, proposal, decided: None });
-        Self { standing: Standing::Pending, first_proposal, approval, ..Self::new(number, recorded, event, items) }
     }
 
     /// Its number.

@@ -273,7 +273,7 @@ impl State {
             self.drop_upload(upload);
         }
         let number = OrderNo(u32::try_from(self.orders.len()).map_err(|_| "too many orders".to_owned())?);
-        self.add_order(mk_order(number, recorded, Arc::clone(applied), items, proposal.cloned()));
+        self.add_order(Order::new(number, recorded, Arc::clone(applied), items, proposal.cloned()));
         Ok(Touched { order: Some(number) })
     }
 
@@ -340,19 +340,6 @@ impl State {
     }
 }
 
-fn mk_order(
-    number: OrderNo,
-    recorded: Recorded,
-    event: Arc<OrderApplied>,
-    items: Items,
-    proposal: Option<Proposal>,
-) -> Order {
-    match proposal {
-        Some(proposal) => Order::proposed(number, recorded, event, items, proposal),
-        None => Order::new(number, recorded, event, items),
-    }
-}
-
 /// Puts a state together again from the parts a snapshot keeps; the result is what folding the entries gave.
 #[derive(Debug, Default)]
 pub struct Restore(State);
@@ -375,7 +362,7 @@ impl Restore {
             return Err(format!("order `{}` does not fit", event.spec.order_id));
         }
         let number = OrderNo(u32::try_from(self.0.orders.len()).map_err(|_| "too many orders".to_owned())?);
-        let mut order = mk_order(number, recorded, event, items, proposal);
+        let mut order = Order::new(number, recorded, event, items, proposal);
         let mut lifted = false;
         for (recorded, change) in later {
             order.admits(&change)?;

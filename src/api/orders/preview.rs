@@ -156,6 +156,6 @@ fn looking_rounded(listed: &Listed<'_>) -> usize {
 /// The order as it would be recorded.
 fn planned(plan: &plan::Plan, by: Attribution, now: Timestamp) -> pb::Order {
     let applied = Recorded { revision: Revision::START, at: now, by };
-    let order = Order::new(OrderNo(u32::MAX), applied, Arc::clone(&plan.event), plan.items.clone());
+    let order = Order::new(OrderNo(u32::MAX), applied, Arc::clone(&plan.event), plan.items.clone(), None);
     pb::Order { applied_at: None, effect_given_at: None, ..render::order(&order, now) }
 }
