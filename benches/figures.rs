@@ -10,12 +10,17 @@
     reason = "a benchmark stops where something is wrong, and reads the clock"
 )]
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::{HeaderValue, Request, Response, Uri};
 use jiff::Timestamp;
 use tempfile::TempDir;
+use tonic::body::Body;
+use tower::Layer as _;
+use withheld::clock::Clock;
 use withheld::domain::digest::Digest;
 use withheld::domain::event::{Attribution, Entry, Event, OrderChange};
 use withheld::domain::ids::RequestId;
@@ -26,6 +31,8 @@ use withheld::domain::spec::{Correspondence, CorrespondenceKind};
 use withheld::domain::state::State;
 use withheld::journal::sqlite::SqliteJournal;
 use withheld::journal::{Journal as _, Position};
+use withheld::metrics::calls::Calls;
+use withheld::metrics::verdicts::Verdicts;
 use withheld::pb::v1 as pb;
 use withheld::record::encode;
 
@@ -247,6 +254,52 @@ async fn queries(service: &Service) {
     }
 }
 
+/// A call that does nothing, so many times.
+async fn calls<S>(mut service: S) -> Duration
+where
+    S: tower::Service<Request<Body>, Error = Infallible>,
+{
+    let began = Instant::now();
+    for _ in 0..MILLION {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = Uri::from_static("/withheld.v1.VisibilityService/Check");
+        std::hint::black_box(service.call(request).await.unwrap_or_else(|never| match never {}));
+    }
+    began.elapsed()
+}
+
+/// What being measured costs a query: a call through the layer that counts it, against one without, and its verdict; beside
+/// all that a Check takes of a core.
+async fn counting(dir: &Path) {
+    let nothing = tower::service_fn(async |_: Request<Body>| {
+        let mut answer = Response::new(Body::empty());
+        answer.headers_mut().insert("grpc-status", HeaderValue::from_static("0"));
+        Ok::<_, Infallible>(answer)
+    });
+    let counted = Calls::new(&[pb::DESCRIPTORS], &["withheld.v1.VisibilityService"], Clock::system()).unwrap();
+    let (tally, viewer) = (Verdicts::default().tally(), "IN".parse().unwrap());
+    let service = Service::start_with(&dir.join("journal.db"), &["--query-threads", "1"]).await;
+    let mut visibility = service.visibility().await;
+    let [mut plain, mut layered, mut verdicts, mut whole] = [(); 4].map(|()| Rounds::default());
+    for _ in 0..5 {
+        plain.add(calls(nothing).await);
+        layered.add(calls(counted.layer().layer(nothing)).await);
+        let began = Instant::now();
+        (0..MILLION).for_each(|n| std::hint::black_box(&tally).count(viewer, 1, (n % 100 == 0).into()));
+        verdicts.add(began.elapsed());
+        let before = service.cpu();
+        for n in 0..20_000 {
+            let request = pb::CheckRequest { account_id: 1 + n, viewer_country: "IN".to_owned(), ..Default::default() };
+            visibility.check(request).await.unwrap();
+        }
+        whole.add((service.cpu() - before) / 20_000);
+    }
+    let cost = (layered.median().saturating_sub(plain.median()) + verdicts.median()) / 1_000_000;
+    whole.tell("what a Check takes of a core, one caller");
+    println!("{:<58} {cost:>10.1?}", "  of which it is counted");
+    println!("{:<58} {:>9.1}%", "  share", 100.0 * cost.as_secs_f64() / whole.median().as_secs_f64());
+}
+
 #[tokio::main]
 async fn main() {
     // `cargo test --benches` only wants to know that it builds.
@@ -254,6 +307,7 @@ async fn main() {
         return;
     }
     let mk_dir = || TempDir::new().unwrap();
+    counting(mk_dir().path()).await;
     starts(mk_dir().path()).await;
     commits(mk_dir().path()).await;
     a_million(mk_dir().path()).await;
