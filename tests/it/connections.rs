@@ -116,14 +116,6 @@ async fn who_comes_when_all_places_are_taken_is_turned_away_at_once_and_operator
     assert!(service.stop().success());
 }
 
-/// The time that a process has had a core for.
-fn cpu(service: &Service) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.pid())).unwrap();
-    let fields: Vec<u64> = stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|f| f.parse().ok()).collect();
-    // utime and stime are fields 14 and 15 of all; the state, which is no number, and two before it are left out here.
-    Duration::from_millis((fields[10] + fields[11]) * 10)
-}
-
 /// Out of descriptors, accepting fails at once, again and again: that must not take a core.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_descriptors_accepting_waits_and_those_who_are_inside_are_answered() {
@@ -142,14 +134,14 @@ async fn without_descriptors_accepting_waits_and_those_who_are_inside_are_answer
     }
     eventually("accepting fails", async || service.log().contains("cannot accept connections").then_some(())).await;
 
-    let (before, began) = (cpu(&service), Instant::now());
+    let (before, began) = (service.cpu(), Instant::now());
     let mut answered = 0;
     while began.elapsed() < Duration::from_secs(2) {
         inside.check(request.clone()).await.expect("answered as ever");
         answered += 1;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let used = cpu(&service) - before;
+    let used = service.cpu() - before;
     assert!(used < Duration::from_secs(1), "{used:?} of 2 s went into accepting, beside {answered} answers");
     assert!(service.log().matches("cannot accept connections").count() < 40, "{}", service.log());
 

@@ -103,6 +103,14 @@ impl Service {
         self.child.id()
     }
 
+    /// How long it has had a core for, over all its threads.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // Of the fields after the name, which may have anything in it, utime and stime are the 12th and the 13th.
+        let ticks = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+        ticks.map(|ticks| Duration::from_millis(10) * ticks.parse::<u32>().unwrap()).sum()
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -287,6 +295,12 @@ pub fn mk_order(id: &str, countries: &[&str]) -> pb::OrderSpec {
         }),
         ..Default::default()
     }
+}
+
+/// The same for all countries.
+pub fn mk_worldwide(id: &str) -> pb::OrderSpec {
+    let territory = Some(pb::Territory { territory: Some(pb::territory::Territory::Worldwide(true)) });
+    pb::OrderSpec { territory, ..mk_order(id, &[]) }
 }
 
 /// Items that name accounts, one a line from line 1.

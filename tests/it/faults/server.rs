@@ -1,17 +1,24 @@
 //! One Redis under load: it stands still, and it crashes and loses the end of its append-only file.
 
+use std::sync::Arc;
+
 use super::fleet::Fleet;
 use super::traffic::Traffic;
 use super::{TellLogs, assert_sound, rounds};
 use crate::redis::servers::RedisServer;
 
+async fn three_replicas_under_load() -> (RedisServer, Arc<Fleet>, Traffic) {
+    let server = RedisServer::start().await;
+    let fleet = Fleet::start((0..3).map(|_| server.url()), &[]).await;
+    let traffic = Traffic::start(&fleet, 4);
+    (server, fleet, traffic)
+}
+
 /// A stopped server answers nothing and forgets nothing; what was sent to it may still be carried out when it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_redis_stands_still_for_a_while() {
-    let server = RedisServer::start().await;
-    let fleet = Fleet::start((0..3).map(|_| server.url()), &[]).await;
+    let (server, fleet, traffic) = three_replicas_under_load().await;
     let _tell = TellLogs(fleet.clone());
-    let traffic = Traffic::start(&fleet, 4);
     let rounds = rounds(3);
     for _ in 0..rounds {
         traffic.acknowledged_more(20).await;
@@ -29,10 +36,8 @@ async fn nothing_is_lost_when_redis_stands_still_for_a_while() {
 /// The replicas have what the server has lost, and append it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_a_crash_cuts_the_append_only_file() {
-    let server = RedisServer::start().await;
-    let fleet = Fleet::start((0..3).map(|_| server.url()), &[]).await;
+    let (server, fleet, traffic) = three_replicas_under_load().await;
     let _tell = TellLogs(fleet.clone());
-    let traffic = Traffic::start(&fleet, 4);
     let rounds = rounds(3);
     for _ in 0..rounds {
         traffic.acknowledged_more(40).await;
