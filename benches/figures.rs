@@ -68,7 +68,13 @@ impl Rounds {
 fn mk_by(number: u64) -> Attribution {
     let request_id: RequestId = format!("request-{number}").parse().unwrap();
     let request_digest = Digest::of(request_id.as_str().as_bytes());
-    Attribution { actor: "desk@example.org".into(), reason: "for the record".into(), request_id, request_digest }
+    Attribution {
+        actor: "desk@example.org".into(),
+        identity: None,
+        reason: "for the record".into(),
+        request_id,
+        request_digest,
+    }
 }
 
 /// An order of four accounts, then three things that happen to it, again and again.

@@ -376,6 +376,7 @@ pub async fn discard_old_uploads(desk: Desk, keep: Duration, every: Duration) {
         {
             let by = Attribution {
                 actor: "withheld".into(),
+                identity: None,
                 reason: "staged and never used".into(),
                 request_id,
                 request_digest: Digest::of(b"discard uploads"),

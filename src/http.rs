@@ -15,9 +15,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::metrics::{self, Tallies};
+use crate::net::{Door, Drain};
 use crate::readiness::Gate;
 use crate::replica::Replica;
 
@@ -39,7 +39,8 @@ pub struct Pages {
 pub struct Http {
     address: Option<SocketAddr>,
     work: JoinHandle<()>,
-    stop: DropGuard,
+    upkeep: JoinHandle<()>,
+    drain: Drain,
 }
 
 impl fmt::Display for Http {
@@ -53,33 +54,38 @@ impl fmt::Display for Http {
 }
 
 impl Http {
-    /// Serves; `ended` is told if it ends by itself.
+    /// Serves; `ended` is told if it cannot.
     pub fn start(
         listener: Option<TcpListener>,
+        door: Door,
         pages: Pages,
-        ended: impl FnOnce(io::Result<()>) + Send + 'static,
+        ended: impl FnOnce(io::Error) + Send + 'static,
     ) -> Self {
-        let stop = CancellationToken::new();
-        let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let stopped = stop.clone();
+        let (address, drain) = (listener.as_ref().and_then(|listener| listener.local_addr().ok()), door.drain.clone());
+        let routes = Router::new()
+            .route("/metrics", get(measured))
+            .route("/healthz", get(async || "alive\n"))
+            .route("/readyz", get(ready))
+            .with_state(pages);
         let work = tokio::spawn(async move {
-            let result = tokio::select! {
-                result = serve(listener, pages, stopped.clone()) => result,
-                // What is measured must not pile up where nobody scrapes.
-                () = upkeep() => Ok(()),
-            };
-            if !stopped.is_cancelled() {
-                ended(result);
+            if let Some(listener) = listener
+                && let Err(error) = door.serve(listener, routes).await
+            {
+                ended(error);
             }
         });
-        Self { address, work, stop: stop.drop_guard() }
+        // What is measured must not pile up where nobody scrapes.
+        let upkeep = tokio::spawn(upkeep());
+        Self { address, work, upkeep, drain }
     }
 
-    /// Finishes what is being answered. Dropping it does so, too, but nobody waits then.
+    /// Finishes what is being answered.
     pub async fn stop(self) {
-        let Self { work, stop, .. } = self;
-        drop(stop);
-        let _ = tokio::time::timeout(LAST_ANSWERS, work).await;
+        self.drain.leave();
+        if tokio::time::timeout(LAST_ANSWERS, self.work).await.is_err() {
+            self.drain.cut();
+        }
+        self.upkeep.abort();
     }
 }
 
@@ -88,20 +94,6 @@ async fn upkeep() {
         tokio::time::sleep(metrics::UPKEEP).await;
         metrics::upkeep();
     }
-}
-
-async fn serve(listener: Option<TcpListener>, pages: Pages, stop: CancellationToken) -> io::Result<()> {
-    let Some(listener) = listener else {
-        stop.cancelled().await;
-        return Ok(());
-    };
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let routes = Router::new()
-        .route("/metrics", get(measured))
-        .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(ready))
-        .with_state(pages);
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 async fn ready(State(pages): State<Pages>) -> (StatusCode, String) {

@@ -28,8 +28,10 @@ pub mod metrics;
 pub mod readiness;
 pub mod trace;
 
-pub mod cli;
+pub mod access;
 pub mod net;
+
+pub mod cli;
 pub mod reload;
 pub mod server;
 

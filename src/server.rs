@@ -21,7 +21,8 @@ use tonic::service::Routes;
 use tower::Layer as _;
 use tracing::{error, info, warn};
 
-use crate::api::{Context, Deadlines, Orders, Protections, Visibility};
+use crate::access::{self, Guard, Refusal, Refusals};
+use crate::api::{Context, Deadlines, Orders, Protections, Visibility, turned_away};
 use crate::clock::Clock;
 use crate::config::{ConnectionAge, HttpListen, JournalUrl, ServeArgs};
 use crate::desk;
@@ -31,7 +32,7 @@ use crate::journal::memory::MemoryJournal;
 use crate::journal::redis::{LinkChange, RedisJournal, RedisOptions, SetUpError};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
 use crate::metrics::{self, Doorkeeping, Tallies, calls::Calls, verdicts::Verdicts};
-use crate::net::{self, Door, Drain, Pace, Places};
+use crate::net::{self, Door, Drain, Pace, Places, Protocol};
 use crate::pb::v1 as pb;
 use crate::readiness::{Gate, Readiness};
 use crate::record::snapshot::SnapshotFile;
@@ -59,8 +60,10 @@ const DESCRIPTORS: [&[u8]; 4] = [
 
 /// Operators and their programs are few.
 const MAX_ADMIN_CONNECTIONS: usize = 1_000;
+/// Whoever scrapes or probes.
+const MAX_HTTP_CONNECTIONS: usize = 200;
 /// Descriptors that are for other things than connections of timeline services.
-const OTHER_DESCRIPTORS: u64 = 128 + MAX_ADMIN_CONNECTIONS as u64;
+const OTHER_DESCRIPTORS: u64 = 128 + (MAX_ADMIN_CONNECTIONS + MAX_HTTP_CONNECTIONS) as u64;
 /// How long what is left may take once everything has been cut off.
 const AFTER_THE_CUT: Duration = Duration::from_secs(2);
 /// How long the replica may take to write its last snapshot.
@@ -178,6 +181,8 @@ struct Running {
     context: Context,
     keep_uploads: Duration,
     gate: Gate,
+    access: access::Current,
+    clock: Clock,
     tallies: Tallies,
     tasks: TaskTracker,
     drain: Drain,
@@ -201,9 +206,26 @@ impl Running {
         health.add_service(orders).add_service(protections)
     }
 
+    /// Turns away who may not call what a listener serves, and has that recorded.
+    fn guard(&self, listener: &'static str) -> Guard {
+        let refusals = Refusals::of(listener, self.clock.clone());
+        Guard::new(Arc::clone(&self.access), self.clock.clone(), move |path, refusal| {
+            metrics::refused(listener, matches!(refusal, Refusal::Unknown(_)));
+            refusals.record(path, &refusal);
+            turned_away(refusal)
+        })
+    }
+
     /// Serves one socket until its end; to be run where its calls are to run.
-    fn serve(&self, door: Door, listener: std::net::TcpListener, routes: Routes) -> impl Future<Output = ()> + use<> {
-        let service = trace::layer().layer(self.tallies.calls.layer().layer(Deadlines.layer(routes)));
+    fn serve(
+        &self,
+        door: Door,
+        listener: std::net::TcpListener,
+        guard: Guard,
+        routes: Routes,
+    ) -> impl Future<Output = ()> + use<> {
+        let service = guard.layer(Deadlines.layer(routes));
+        let service = trace::layer().layer(self.tallies.calls.layer().layer(service));
         let (fault, ended) = (self.fault.clone(), self.tasks.token());
         async move {
             if let Err(source) = door.serve(listener, service).await {
@@ -218,9 +240,10 @@ impl Running {
         &self,
         door: Door,
         listener: std::net::TcpListener,
+        guard: Guard,
         routes: Routes,
     ) -> Result<(), ServeError> {
-        let serving = self.serve(door, listener, routes);
+        let serving = self.serve(door, listener, guard, routes);
         let fault = self.fault.clone();
         let work = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(serving),
@@ -280,12 +303,14 @@ pub async fn run(
         [tonic_health::server::health_reporter(), tonic_health::server::health_reporter()];
     let (fault, mut faults) = mpsc::channel(8);
     let services = [QUERY_SERVICES, ADMIN_SERVICES, COMMON_SERVICES].concat();
-    let calls = Calls::new(&DESCRIPTORS, &services, clock).map_err(|_| ServeError::Ended("counting calls"))?;
+    let calls = Calls::new(&DESCRIPTORS, &services, clock.clone()).map_err(|_| ServeError::Ended("counting calls"))?;
     let running = Running {
         context,
         keep_uploads: args.keep_uploads,
         // Ready-means-loaded: before anything listens, nothing reports SERVING.
         gate: Gate::closed([(query_health, QUERY_SERVICES), (admin_health, ADMIN_SERVICES)]).await,
+        access: live.access,
+        clock,
         tallies: Tallies { calls, verdicts: Verdicts::default() },
         tasks: TaskTracker::new(),
         drain: Drain::default(),
@@ -296,10 +321,21 @@ pub async fn run(
         ConnectionAge::Most(age) => Some(age),
     };
     let pace = Pace { age, keepalive: args.keepalive };
-    let [query_counts, admin_counts] = Doorkeeping::of_listeners();
-    let door = |places, counts| Door { places, pace, drain: running.drain.clone(), counts };
-    let query_door = door(places(args.max_connections), query_counts);
-    let admin_door = door(Places::new(MAX_ADMIN_CONNECTIONS), admin_counts);
+    let [query_counts, admin_counts, http_counts] = Doorkeeping::of_listeners();
+    let [query_tls, admin_tls, http_tls] = live.tls.map_or_else(Default::default, |tls| tls.map(Some));
+    let door = |places, tls, counts| Door {
+        places,
+        protocol: Protocol::Grpc,
+        tls,
+        pace,
+        drain: running.drain.clone(),
+        counts,
+    };
+    let query_door = door(places(args.max_connections), query_tls, query_counts);
+    let admin_door = door(Places::new(MAX_ADMIN_CONNECTIONS), admin_tls, admin_counts);
+    // It goes on while the others drain, so that it can be seen.
+    let http_door = door(Places::new(MAX_HTTP_CONNECTIONS), http_tls, http_counts);
+    let http_door = Door { protocol: Protocol::Http1, drain: Drain::default(), ..http_door };
 
     let admin = listen(args.admin_listen, false)?;
     // A shared port is shared with other processes, too: one on another journal would answer some of the queries. Bound
@@ -319,16 +355,16 @@ pub async fn run(
     for _ in 1..threads {
         listeners.push(listen(query_address, true)?);
     }
+    let guard = running.guard("queries");
     for listener in listeners {
         let routes = running.query_routes(reflection(QUERY_SERVICES)?.add_service(query_health_service.clone()));
-        running.spawn_query_thread(query_door.clone(), listener, routes)?;
+        running.spawn_query_thread(query_door.clone(), listener, guard.clone(), routes)?;
     }
     let routes = running.admin_routes(reflection(ADMIN_SERVICES)?.add_service(admin_health_service));
-    tokio::spawn(running.serve(admin_door, admin, routes));
+    tokio::spawn(running.serve(admin_door, admin, running.guard("admin"), routes));
     let pages = Pages { replica: replica.clone(), gate: running.gate.clone(), tallies: running.tallies.clone() };
-    let http = Http::start(http, pages, move |ended| {
-        let system = |source| ServeError::System { what: "a listener", source };
-        let _ = fault.try_send(ended.map_or_else(system, |()| ServeError::Ended("the HTTP listener")));
+    let http = Http::start(http, http_door, pages, move |source| {
+        let _ = fault.try_send(ServeError::System { what: "the HTTP listener", source });
     });
     tokio::spawn(desk_work);
     tokio::spawn(desk::discard_old_uploads(desk, args.keep_uploads, Duration::from_mins(1)));

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message;
+use tonic::Request;
 
 use super::status::{BadFields, ServiceError};
+use crate::access::Principal;
 use crate::clock::new_id;
 use crate::domain::country::CountryCode;
 use crate::domain::digest::{Digest, Digester};
-use crate::domain::event::Attribution;
+use crate::domain::event::{Attribution, Identity};
 use crate::domain::ids::{AccountId, OrderId, PostId, RequestId, Revision, Subject};
 use crate::domain::item::ItemChunk;
 use crate::domain::locator::Links;
@@ -88,16 +90,48 @@ pub(super) fn subject(bad: &mut BadFields, subject: Option<pb::Subject>) -> Opti
     }
 }
 
+/// Who calls, as far as that is known: nobody is asked where there is no access file.
+#[derive(Debug, Default)]
+pub(super) struct Caller(Option<Principal>);
+
+impl Caller {
+    /// Of a request, and what it says.
+    pub(super) fn of<T>(request: Request<T>) -> (Self, T) {
+        let (_, mut extensions, message) = request.into_parts();
+        (Self(extensions.remove::<Principal>()), message)
+    }
+
+    /// The name for the record. Who is known cannot say to be somebody else.
+    fn actor(&self, bad: &mut BadFields, said: String) -> Arc<str> {
+        const FIELD: &str = "context.actor";
+        let Some(known) = &self.0 else { return text(bad, FIELD, said, 256, true).into() };
+        if !said.is_empty() && *said != *known.name {
+            let said = said.chars().take(256).collect::<String>();
+            bad.add(
+                FIELD,
+                format!("`{}` is not who calls, which is `{}`: leave it out", said.escape_debug(), known.name),
+            );
+        }
+        Arc::clone(&known.name)
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        let known = self.0.as_ref()?;
+        Some(Identity { person: Arc::clone(&known.person), credential: known.credential.to_string().into() })
+    }
+}
+
 /// Who and why. `command` is the request without its context: what it says, by which a repetition is known.
 pub(super) fn attribution(
     bad: &mut BadFields,
+    caller: &Caller,
     context: Option<pb::CommandContext>,
     reason_required: bool,
     rpc: &str,
     command: &impl Message,
 ) -> Option<Attribution> {
     let context = context.unwrap_or_default();
-    let actor = text(bad, "context.actor", context.actor, 256, true);
+    let actor = caller.actor(bad, context.actor);
     let reason = text(bad, "context.reason", context.reason, 4_096, reason_required);
     let request_id = if context.request_id.is_empty() { new_id() } else { context.request_id };
     let request_id = bad.take("context.request_id", request_id.parse::<RequestId>())?;
@@ -105,7 +139,8 @@ pub(super) fn attribution(
     digest.text(rpc);
     digest.text(command.encode_to_vec());
     let request_digest = digest.finish();
-    Some(Attribution { actor: actor.into(), reason: reason.into(), request_id, request_digest })
+    let identity = caller.identity();
+    Some(Attribution { actor, identity, reason: reason.into(), request_id, request_digest })
 }
 
 /// Items as received, each resolved or marked; `first` is the position of the first one, from 1.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tonic::{Request, Response, Status};
 
 use super::page::{self, Cursor};
-use super::parse::{self, MAX_ITEMS};
+use super::parse::{self, Caller, MAX_ITEMS};
 use super::status::{BadFields, ServiceError};
 use super::{Context, render};
 use crate::domain::decide::Command;
@@ -57,11 +57,11 @@ impl ProtectionService for Protections {
         &self,
         request: Request<pb::ProtectAccountsRequest>,
     ) -> Result<Response<pb::ProtectAccountsResponse>, Status> {
-        let mut request = request.into_inner();
+        let (caller, mut request) = Caller::of(request);
         let context = request.context.take();
         let (mut bad, mut seen) = (BadFields::default(), HashSet::new());
         within_limits(&mut bad, "accounts", request.accounts.len())?;
-        let by = parse::attribution(&mut bad, context, false, "ProtectAccounts", &request);
+        let by = parse::attribution(&mut bad, &caller, context, false, "ProtectAccounts", &request);
         let mut accounts = Vec::with_capacity(request.accounts.len());
         for (at, account) in request.accounts.iter().enumerate() {
             let id = once(&mut bad, format!("accounts[{at}].account_id"), account.account_id, &mut seen);
@@ -91,11 +91,11 @@ impl ProtectionService for Protections {
         &self,
         request: Request<pb::UnprotectAccountsRequest>,
     ) -> Result<Response<pb::UnprotectAccountsResponse>, Status> {
-        let mut request = request.into_inner();
+        let (caller, mut request) = Caller::of(request);
         let context = request.context.take();
         let (mut bad, mut seen) = (BadFields::default(), HashSet::new());
         within_limits(&mut bad, "account_ids", request.account_ids.len())?;
-        let by = parse::attribution(&mut bad, context, true, "UnprotectAccounts", &request);
+        let by = parse::attribution(&mut bad, &caller, context, true, "UnprotectAccounts", &request);
         let ids = request.account_ids.iter().enumerate();
         let ids: Vec<_> =
             ids.filter_map(|(at, id)| once(&mut bad, format!("account_ids[{at}]"), *id, &mut seen)).collect();

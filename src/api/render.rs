@@ -351,6 +351,7 @@ pub(super) fn order_with_history(of: &Order, now: Timestamp) -> pb::Order {
         revision: recorded.revision.get(),
         at: Some(time(recorded.at)),
         actor: recorded.by.actor.to_string(),
+        credential: recorded.by.identity.as_ref().map(|known| known.credential.to_string()).unwrap_or_default(),
         reason: recorded.by.reason.to_string(),
         request_id: recorded.by.request_id.to_string(),
         items: items as u64,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use crate::access::{Refusal, Roles};
 use crate::desk::DeskError;
 use crate::domain::ids::{OrderId, Revision};
 use crate::domain::rejection::Rejection;
@@ -50,6 +51,7 @@ pub(super) enum ServiceError {
     StreamEnding { resume_after: Revision },
     DeadlinePassed,
     CutOff,
+    Refused(Refusal),
     Internal(String),
 }
 
@@ -152,6 +154,12 @@ impl Answer {
     }
 }
 
+/// What somebody is told who is turned away: not why nobody knows it, which would help to guess.
+#[must_use]
+pub fn turned_away(refusal: Refusal) -> http::Response<tonic::body::Body> {
+    Status::from(ServiceError::Refused(refusal)).into_http()
+}
+
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
         use ErrorReason as Reason;
@@ -210,6 +218,19 @@ impl From<ServiceError> for Status {
             ServiceError::DeadlinePassed => {
                 let message = "the call's own deadline has passed; a command may have been written: send it again under its request_id";
                 answer(Code::DeadlineExceeded, Reason::DeadlinePassed, message)
+            }
+            ServiceError::Refused(Refusal::Unknown(_)) => {
+                let message = "who calls is not known here: show a client certificate or a bearer token that holds";
+                answer(Code::Unauthenticated, Reason::Unauthenticated, message)
+            }
+            ServiceError::Refused(Refusal::Forbidden { who, needed }) => {
+                let name = &who.name;
+                let message = if needed == Roles::NONE {
+                    format!("`{name}` may not call this: nobody may")
+                } else {
+                    format!("`{name}` may not call this: it takes the role {needed}")
+                };
+                answer(Code::PermissionDenied, Reason::RoleMissing, message)
             }
             ServiceError::CutOff => {
                 let message = "the service has stopped before this was answered; a command may have been written: send it again under its request_id";

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use super::Global;
+use super::credentials::Credentials;
 use super::error::CliError;
 use super::output::{say, waiting};
 use crate::clock::new_id;
@@ -27,33 +29,34 @@ pub(super) struct Client {
     endpoint: String,
     admin_endpoint: String,
     timeout: Duration,
+    /// Unset where the service knows who calls.
     actor: String,
+    credentials: Credentials,
+    token: Option<MetadataValue<Ascii>>,
 }
 
 impl Client {
-    pub(super) fn new(global: &Global) -> Self {
+    pub(super) fn new(global: &Global) -> Result<Self, CliError> {
         let url = |text: &str| {
             if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
         };
         let user = || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|n| !n.is_empty());
-        Self {
+        let said = global.actor.clone();
+        let actor =
+            if global.credentials.are_shown() { said } else { said.or_else(user).or(Some("unknown".to_owned())) };
+        Ok(Self {
             endpoint: url(&global.endpoint),
             admin_endpoint: url(&global.admin_endpoint),
             timeout: global.timeout,
-            actor: global.actor.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned()),
-        }
+            actor: actor.unwrap_or_default(),
+            token: global.credentials.header()?,
+            credentials: global.credentials.clone(),
+        })
     }
 
     async fn connect(&self, endpoint: &str) -> Result<Channel, CliError> {
-        let parsed = Endpoint::from_shared(endpoint.to_owned())
-            .map_err(|_| CliError::usage(format!("`{endpoint}` is not an endpoint: write http://HOST:PORT")))?;
-        if parsed.uri().scheme_str() != Some("http") {
-            return Err(CliError::usage(format!(
-                "`{endpoint}` asks for something else than plain http, which is all that is spoken here: write http://HOST:PORT"
-            )));
-        }
-        let endpoint_ready = parsed.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true);
-        endpoint_ready.connect().await.map_err(|_| CliError::unreachable(endpoint))
+        let ready = self.credentials.endpoint(endpoint)?.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true);
+        ready.connect().await.map_err(|error| CliError::unreachable(endpoint, &error))
     }
 
     pub(super) async fn channel(&self) -> Result<Channel, CliError> {
@@ -86,6 +89,9 @@ impl Client {
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
         request
     }
 

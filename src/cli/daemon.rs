@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::ServeArgs;
 use crate::config::layers::{ConfigError, layered};
 use crate::config::settings::{Setting, Settings, unknown_variables};
-use crate::reload::{self, Live, Reloading};
+use crate::reload::{Live, Reloading};
 use crate::server;
 use crate::stop::Stop;
 use crate::telemetry::{Log, causes};
@@ -31,7 +31,7 @@ pub(super) async fn serve(args: ServeArgs, settings: Settings) -> Result<(), Cli
     let stop = Stop::default();
     stop.on_signals().map_err(CliError::runtime)?;
     let live = Live::load(&args).map_err(CliError::runtime)?;
-    Reloading::new(live.clone(), log, settings, read).on_hangup().map_err(CliError::runtime)?;
+    Reloading::new(&args, live.clone(), log, settings, read).go().map_err(CliError::runtime)?;
     let ended = server::run(args, live, Clock::system(), stop, |_, _| {}).await;
     if let Some(traces) = traces {
         traces.stop().await;
@@ -51,7 +51,7 @@ fn read() -> Result<(ServeArgs, Settings), ConfigError> {
 
 /// Says what is in force and from where, and everything that is wrong with the files it names.
 pub(super) fn validate(args: &ServeArgs, settings: &Settings, out: &mut Output) -> Result<(), CliError> {
-    let data = reload::rules(args).map(|_| ()).map_err(|error| causes(&error));
+    let data = Live::load(args).map(|_| ()).map_err(|error| causes(&error));
     let journal = args.journal.check_files().map_err(|error| causes(&error));
     let traces = Destination::from_env().map(|_| ()).map_err(|error| causes(&error));
     let problems: Vec<String> = [data, journal, traces].into_iter().filter_map(Result::err).collect();

@@ -39,12 +39,22 @@ impl CliError {
         Self::Runtime { message: message.into(), reason: String::new(), fields: Vec::new(), hint: None }
     }
 
-    pub(super) fn unreachable(endpoint: &str) -> Self {
+    pub(super) fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Self {
+        // The innermost cause: what is around it are names of layers.
+        let mut cause: &dyn Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        let hint = if endpoint.starts_with("https:") {
+            "is it running, does it speak TLS, and is --ca the authority that vouches for it?"
+        } else {
+            "is it running, and without TLS? start it with `withheld serve`, or name another endpoint; https:// for TLS"
+        };
         Self::Runtime {
-            message: format!("cannot reach the service at `{endpoint}`"),
+            message: format!("cannot reach the service at `{endpoint}`: {cause}"),
             reason: "UNREACHABLE".to_owned(),
             fields: Vec::new(),
-            hint: Some("is it running? start it with `withheld serve`, or name another endpoint".to_owned()),
+            hint: Some(hint.to_owned()),
         }
     }
 

@@ -5,6 +5,7 @@
 //! no, 2 wrong usage.
 
 mod client;
+mod credentials;
 mod daemon;
 mod error;
 mod item_list;
@@ -16,6 +17,7 @@ mod output;
 mod protect;
 mod queries;
 mod show;
+mod token;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use crate::config::settings::Settings;
 use crate::config::{ServeArgs, span};
 use crate::telemetry;
 use client::Client;
+use credentials::Credentials;
 use error::CliError;
 use output::Output;
 
@@ -104,9 +107,11 @@ struct Global {
     #[arg(long, global = true, env = "WITHHELD_TIMEOUT", default_value = "60s", value_name = "DURATION",
           value_parser = span, allow_hyphen_values = true)]
     timeout: Duration,
-    /// Who is acting, for the record [default: the user name]
+    /// Who is acting, for the record, where the service asks nobody who they are [default: the user name]
     #[arg(long, global = true, env = "WITHHELD_ACTOR", value_name = "NAME")]
     actor: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -143,6 +148,9 @@ pub enum Command {
     /// Look after the journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    /// Make, list and revoke bearer tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Exit 0 if the service is serving, for containers
     Healthcheck(queries::HealthArgs),
     /// Print completions for a shell
@@ -172,21 +180,22 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(global: Global, command: Command, settings: Settings) -> Result<(), CliError> {
     let mut out = Output::new(global.output);
-    let client = Client::new(&global);
     if !matches!(command, Command::Serve(_)) {
         telemetry::start_client();
     }
+    let client = || Client::new(&global);
     match command {
         Command::Serve(args) if args.validate => daemon::validate(&args, &settings, &mut out),
         Command::Serve(args) => daemon::serve(*args, settings).await,
-        Command::Order(command) => orders::run(command, &client, &mut out).await,
-        Command::Check(args) => queries::check(args, &client, &mut out).await,
-        Command::Countries(args) => queries::countries(args, &client, &mut out).await,
-        Command::Explain(args) => queries::explain(args, &client, &mut out).await,
-        Command::Watch(args) => queries::watch(args, &client, &mut out).await,
-        Command::Protect(command) => protect::run(command, &client, &mut out).await,
+        Command::Token(command) => token::run(command, &mut out),
+        Command::Order(command) => orders::run(command, &client()?, &mut out).await,
+        Command::Check(args) => queries::check(args, &client()?, &mut out).await,
+        Command::Countries(args) => queries::countries(args, &client()?, &mut out).await,
+        Command::Explain(args) => queries::explain(args, &client()?, &mut out).await,
+        Command::Watch(args) => queries::watch(args, &client()?, &mut out).await,
+        Command::Protect(command) => protect::run(command, &client()?, &mut out).await,
         Command::Journal(command) => journal::run(command, &mut out).await,
-        Command::Healthcheck(args) => queries::healthcheck(args, &client, &mut out).await,
+        Command::Healthcheck(args) => queries::healthcheck(args, &client()?, &mut out).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "withheld", &mut script);

@@ -180,10 +180,10 @@ fn waiting(order: &Order, now: Timestamp) -> Result<&Approval, Rejection> {
 ///
 /// # Errors
 /// If nothing waits, or if they proposed it themselves.
-pub fn for_approver<'a>(order: &'a Order, actor: &str, now: Timestamp) -> Result<&'a Approval, Rejection> {
+pub fn for_approver<'a>(order: &'a Order, by: &Attribution, now: Timestamp) -> Result<&'a Approval, Rejection> {
     let approval = waiting(order, now)?;
-    if same_person(&approval.proposed.by.actor, actor) {
-        return Err(Rejection::OwnProposal { order: order.id().clone(), actor: actor.to_owned() });
+    if approval.proposed.by.is_same_person(by) {
+        return Err(Rejection::OwnProposal { order: order.id().clone(), actor: by.actor.to_string() });
     }
     Ok(approval)
 }
@@ -199,7 +199,7 @@ pub fn approve(
     by: &Attribution,
     now: Timestamp,
 ) -> Result<Decision, Rejection> {
-    let approval = for_approver(order, &by.actor, now)?;
+    let approval = for_approver(order, by, now)?;
     let pending = pending(state, order, now)?;
     if digest.is_some_and(|digest| digest != pending.digest) {
         return Err(Rejection::OutcomeChanged { order: order.id().clone(), differs: pending.differs });

@@ -4,24 +4,45 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::approval::Proposal;
+use super::approval::{Proposal, same_person};
 use super::digest::Digest;
 use super::ids::{AccountId, OrderId, RequestId, Revision, UploadId};
 use super::item::{Disposition, ItemChunk};
 use super::protection::Category;
 use super::spec::{Correspondence, OrderSpec};
 
+/// How it is known who acted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The human being or program behind the name: one person may have several.
+    pub person: Arc<str>,
+    /// By what: a certificate, a token, a JWT; never the secret itself.
+    pub credential: Arc<str>,
+}
+
 /// Who did something, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribution {
-    /// The person or system that acted.
+    /// The person or system that acted: as they are known, or, where nobody is asked, as they say.
     pub actor: Arc<str>,
+    /// How that is known; `None` where nobody is asked.
+    pub identity: Option<Identity>,
     /// Why; empty where no reason was asked for and none given.
     pub reason: Arc<str>,
     /// The command, by which a repetition is known.
     pub request_id: RequestId,
     /// What the command said, by which a repetition is told from another command under the same id.
     pub request_digest: Digest,
+}
+
+impl Attribution {
+    /// Whether the same person did both, under whatever name.
+    #[must_use]
+    pub fn is_same_person(&self, other: &Self) -> bool {
+        let names = |by: &Self| [Some(by.actor.clone()), by.identity.as_ref().map(|identity| identity.person.clone())];
+        let (ours, theirs) = (names(self), names(other));
+        ours.iter().flatten().any(|one| theirs.iter().flatten().any(|other| same_person(one, other)))
+    }
 }
 
 /// One thing that happened, as the journal keeps it.

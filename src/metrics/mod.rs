@@ -73,6 +73,8 @@ metrics! {
     CONNECTIONS = Gauge "withheld_connections" "Open gRPC connections, by listener.";
     ACCEPT_ERRORS = Counter "withheld_accept_errors_total"
         "How often a connection could not be accepted, for want of descriptors for example, by listener.";
+    HANDSHAKES_FAILED = Counter "withheld_tls_handshakes_failed_total" "TLS handshakes that came to nothing, by listener.";
+    REFUSED = Counter "withheld_refused_total" "Calls of who may not make them, by listener and why: unknown, forbidden.";
     SHEDS = Counter "withheld_sheds_total"
         "What was refused or ended because there was too much of it: connections, commands, watchers.";
     BUILD_INFO = Gauge "withheld_build_info" "Always 1; the version is a label.";
@@ -124,9 +126,11 @@ struct Metrics {
     connected: Gauge,
     reconnects: Counter,
     index_bytes: Gauge,
-    doors: [Doorkeeping; 2],
+    doors: [Doorkeeping; 3],
     shed_commands: Counter,
     shed_watchers: Counter,
+    /// Of the listeners for queries and for operators: unknown, forbidden.
+    refused: [[Counter; 2]; 2],
 }
 
 /// Made when it is first used. Services of one process, as tests have them, count together.
@@ -168,7 +172,11 @@ impl Metrics {
             connected: metrics::gauge!(CONNECTED.name),
             reconnects: metrics::counter!(RECONNECTS.name),
             index_bytes: metrics::gauge!(INDEX_BYTES.name),
-            doors: ["queries", "admin"].map(Doorkeeping::registered),
+            doors: ["queries", "admin", "http"].map(Doorkeeping::registered),
+            refused: ["queries", "admin"].map(|listener| {
+                ["unknown", "forbidden"]
+                    .map(|why| metrics::counter!(REFUSED.name, "listener" => listener, "why" => why))
+            }),
             shed_commands: metrics::counter!(SHEDS.name, "what" => "command", "listener" => "admin"),
             shed_watchers: metrics::counter!(SHEDS.name, "what" => "watcher", "listener" => "queries"),
         }
@@ -208,6 +216,13 @@ pub fn command_shed() {
     METRICS.shed_commands.increment(1);
 }
 
+/// Somebody was turned away who may not make a call: because nobody knows who it is, or because it is known.
+pub fn refused(listener: &str, unknown: bool) {
+    let [queries, admin] = &METRICS.refused;
+    let [stranger, forbidden] = if listener == "queries" { queries } else { admin };
+    if unknown { stranger } else { forbidden }.increment(1);
+}
+
 /// A watcher was cut off because it did not read in time.
 pub fn watcher_shed() {
     METRICS.shed_watchers.increment(1);
@@ -219,6 +234,7 @@ pub struct Doorkeeping {
     open: Gauge,
     turned_away: Counter,
     failed: Counter,
+    no_handshake: Counter,
 }
 
 impl Doorkeeping {
@@ -226,13 +242,14 @@ impl Doorkeeping {
         Self {
             open: metrics::gauge!(CONNECTIONS.name, "listener" => listener),
             turned_away: metrics::counter!(SHEDS.name, "what" => "connection", "listener" => listener),
+            no_handshake: metrics::counter!(HANDSHAKES_FAILED.name, "listener" => listener),
             failed: metrics::counter!(ACCEPT_ERRORS.name, "listener" => listener),
         }
     }
 
-    /// Of the listener for queries, and of the one for operators.
+    /// Of the listener for queries, the one for operators, and the one for pages.
     #[must_use]
-    pub fn of_listeners() -> [Self; 2] {
+    pub fn of_listeners() -> [Self; 3] {
         METRICS.doors.clone()
     }
 
@@ -244,6 +261,11 @@ impl Doorkeeping {
     /// Accepting failed.
     pub fn failed(&self) {
         self.failed.increment(1);
+    }
+
+    /// Who connected and TLS did not come to terms.
+    pub fn no_handshake(&self) {
+        self.no_handshake.increment(1);
     }
 
     /// A connection is open until this is dropped.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
@@ -21,14 +21,13 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::debug;
 
+use super::certificate::Names;
 use super::drain::Drain;
 use crate::clock::jittered;
 use crate::telemetry::causes;
 
 /// How long a connection may take to say what HTTP/2 begins with.
 const GREETING: Duration = Duration::from_secs(10);
-/// The bytes of that: the preface, and the head of the first frame.
-const GREETING_BYTES: usize = 24 + 9;
 /// How long a connection may take at most to say that it is still there.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A connection that has reached its age has as long again for what has begun, at most this; then streams are ended, too.
@@ -41,6 +40,42 @@ const VERY_LAST_WORDS: Duration = Duration::from_millis(500);
 const STREAMS: u32 = 1_000;
 /// For those that live as long as they like: decades.
 const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 30);
+
+/// What is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2 from the first byte on, as gRPC has it.
+    Grpc,
+    /// HTTP/1.1, for pages.
+    Http1,
+}
+
+impl Protocol {
+    /// The bytes after which somebody has said hello: HTTP/2's preface and the head of the first frame; a request line.
+    const fn greeting_bytes(self) -> usize {
+        match self {
+            Self::Grpc => 24 + 9,
+            Self::Http1 => 16,
+        }
+    }
+
+    fn builder(self, pace: Pace) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        match self {
+            Self::Grpc => {
+                let patience = PATIENCE.min(pace.keepalive);
+                builder = builder.http2_only();
+                builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+                builder.http2().keep_alive_interval(pace.keepalive).keep_alive_timeout(patience);
+            }
+            Self::Http1 => {
+                builder = builder.http1_only();
+                builder.http1().timer(TokioTimer::new()).header_read_timeout(GREETING);
+            }
+        }
+        builder
+    }
+}
 
 /// How connections live.
 #[derive(Debug, Clone, Copy)]
@@ -57,11 +92,18 @@ pub struct Connection(Arc<Ends>);
 
 #[derive(Debug)]
 struct Ends {
+    names: Option<Names>,
     streams: CancellationToken,
     drain: Drain,
 }
 
 impl Connection {
+    /// What the certificate says that was shown; it holds.
+    #[must_use]
+    pub fn names(&self) -> Option<&Names> {
+        self.0.names.as_ref()
+    }
+
     /// Once streams that would go on for ever are to end.
     pub async fn ending(&self) {
         self.0.streams.cancelled().await;
@@ -82,20 +124,24 @@ enum Stage {
 }
 
 /// Serves one until its end.
-pub(super) async fn serve<T, S, B>(io: T, peer: SocketAddr, service: S, pace: Pace, drain: Drain)
-where
-    T: AsyncRead + AsyncWrite + Unpin,
+pub(super) async fn serve<T, S, B>(
+    io: T,
+    peer: SocketAddr,
+    names: Option<Names>,
+    service: S,
+    (protocol, pace): (Protocol, Pace),
+    drain: Drain,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: HttpBody<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
-    let (io, greeted) = Listened::to(io);
+    let (io, greeted) = Listened::to(io, protocol.greeting_bytes());
     let ending = drain.end_of_streams();
-    let ends = Ends { streams: ending.clone(), drain: drain.clone() };
+    let ends = Ends { names, streams: ending.clone(), drain: drain.clone() };
     let service = Calls { inner: service, connection: Connection(Arc::new(ends)) };
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
-    builder.keep_alive_interval(pace.keepalive).keep_alive_timeout(PATIENCE.min(pace.keepalive));
+    let builder = protocol.builder(pace);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)));
 
     let age = pace.age.map_or(FOR_EVER, jittered);
@@ -108,7 +154,7 @@ where
             biased;
             ended = serving.as_mut() => {
                 if let Err(error) = ended {
-                    debug!(%peer, error = causes(&error), "a connection broke");
+                    debug!(%peer, error = causes(&*error), "a connection broke");
                 }
                 return;
             }
@@ -179,14 +225,14 @@ where
 /// A byte stream of which it is known whether a whole greeting was read. HTTP/2's own state is not to be seen from here.
 struct Listened<T> {
     inner: T,
-    heard: usize,
+    missing: usize,
     greeted: Arc<AtomicBool>,
 }
 
 impl<T> Listened<T> {
-    fn to(inner: T) -> (Self, Arc<AtomicBool>) {
+    fn to(inner: T, greeting: usize) -> (Self, Arc<AtomicBool>) {
         let greeted = Arc::new(AtomicBool::new(false));
-        (Self { inner, heard: 0, greeted: Arc::clone(&greeted) }, greeted)
+        (Self { inner, missing: greeting, greeted: Arc::clone(&greeted) }, greeted)
     }
 }
 
@@ -198,9 +244,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Listened<T> {
     ) -> Poll<std::io::Result<()>> {
         let before = into.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(context, into);
-        if self.heard < GREETING_BYTES {
-            self.heard += into.filled().len() - before;
-            self.greeted.store(self.heard >= GREETING_BYTES, Ordering::Relaxed);
+        if self.missing > 0 {
+            self.missing = self.missing.saturating_sub(into.filled().len() - before);
+            self.greeted.store(self.missing == 0, Ordering::Relaxed);
         }
         read
     }

@@ -2,20 +2,23 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body as HttpBody;
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::Service;
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::connection::{self, Pace};
+use super::certificate::Names;
+use super::connection::{self, Pace, Protocol};
 use super::drain::Drain;
+use super::tls::Tls;
 use crate::clock::jittered;
 use crate::metrics::Doorkeeping;
 
@@ -45,6 +48,10 @@ impl Places {
 pub struct Door {
     /// Shared by all sockets of the listener.
     pub places: Places,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Encrypted, if there is this.
+    pub tls: Option<Tls>,
     /// How connections live.
     pub pace: Pace,
     /// When they end.
@@ -84,10 +91,9 @@ impl Door {
                     };
                     // Without it an answer waits for the acknowledgement of the one before, 40 ms.
                     let _ = stream.set_nodelay(true);
-                    let here = self.counts.enter();
-                    let serving = connection::serve(stream, peer, service.clone(), self.pace, self.drain.clone());
+                    let (here, door, service) = (self.counts.enter(), self.clone(), service.clone());
                     connections.spawn(async move {
-                        serving.await;
+                        door.welcome(stream, peer, service).await;
                         drop((here, place));
                     });
                 }
@@ -110,6 +116,35 @@ impl Door {
             () = async { self.drain.cut_off().await; tokio::time::sleep(AFTER_THE_CUT).await } => {}
         }
         Ok(())
+    }
+
+    /// Shakes hands, if that is asked for, and serves one connection to its end.
+    async fn welcome<S, B>(self, stream: TcpStream, peer: SocketAddr, service: S)
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: HttpBody<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        let Self { protocol, tls, pace, drain, .. } = self;
+        let Some(tls) = tls else {
+            return connection::serve(stream, peer, None, service, (protocol, pace), drain).await;
+        };
+        let shaken = tokio::select! {
+            shaken = tls.accept(stream) => shaken,
+            () = drain.leaving() => return,
+        };
+        match shaken {
+            Ok(stream) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                // One that holds and cannot be read is nobody's.
+                let names = shown.and_then(|certificate| Names::of(certificate));
+                connection::serve(stream, peer, names, service, (protocol, pace), drain).await;
+            }
+            Err(error) => {
+                self.counts.no_handshake();
+                info!(%peer, %error, "no TLS handshake");
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::approval::{Ground, Proposal};
 use crate::domain::country::{CountryCode, CountrySet};
 use crate::domain::digest::Digest;
 use crate::domain::effect::Change;
-use crate::domain::event::{Attribution, Entry, Event, Lift, OrderApplied, OrderChange};
+use crate::domain::event::{Attribution, Entry, Event, Identity, Lift, OrderApplied, OrderChange};
 use crate::domain::ids::{AccountId, PostId, Subject};
 use crate::domain::item::{Disposition, Item, ItemChunk};
 use crate::domain::locator::{Cause, Resolution, Unsupported};
@@ -46,6 +46,8 @@ pub(super) fn entry(message: pb::Entry) -> Result<Entry> {
         reason: message.reason.into(),
         request_id: name(&message.request_id, "request_id")?,
         request_digest: digest(&message.request_digest, "request_digest")?,
+        identity: (!message.person.is_empty())
+            .then(|| Identity { person: message.person.into(), credential: message.credential.into() }),
     };
     let event = event(message.event.ok_or(DecodeError::Field("event"))?)?;
     Ok(Entry { at: required_time(message.at, "at")?, by, event })

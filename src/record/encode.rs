@@ -26,6 +26,8 @@ pub(super) fn message(at: Timestamp, by: &Attribution, event: pb::entry::Event) 
         reason: by.reason.to_string(),
         request_id: by.request_id.to_string(),
         request_digest: by.request_digest.as_bytes().to_vec(),
+        person: by.identity.as_ref().map(|identity| identity.person.to_string()).unwrap_or_default(),
+        credential: by.identity.as_ref().map(|identity| identity.credential.to_string()).unwrap_or_default(),
         event: Some(event),
     }
 }

@@ -108,6 +108,7 @@ async fn mk_desk(journal: Arc<dyn Journal>) -> (Desk, Replica, CancellationToken
 fn mk_by(request: &str) -> Attribution {
     Attribution {
         actor: "desk@example.org".into(),
+        identity: None,
         reason: "".into(),
         request_id: request.parse().unwrap(),
         request_digest: Digest::of(request.as_bytes()),

@@ -21,6 +21,11 @@ impl Scrape {
         parse(&text)
     }
 
+    /// Of a text that was had in another way.
+    pub fn read(text: &str) -> Self {
+        parse(text)
+    }
+
     /// The value of a series, written as Prometheus does: `name{label="value"}`.
     pub fn value(&self, series: &str) -> f64 {
         *self.samples.get(series).unwrap_or_else(|| panic!("there is no `{series}` in:\n{}", self.text))

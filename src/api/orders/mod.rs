@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::parse;
+use super::parse::{self, Caller};
 use super::status::{BadFields, ServiceError};
 use super::{Context, compute, render};
 use crate::desk::Done;
@@ -122,7 +122,7 @@ impl OrderService for Orders {
         let request = request.into_inner();
         let mut bad = BadFields::default();
         let nobody = pb::CommandContext { actor: "preview".to_owned(), ..Default::default() };
-        let by = parse::attribution(&mut bad, Some(nobody), false, "PreviewOrder", &request);
+        let by = parse::attribution(&mut bad, &Caller::default(), Some(nobody), false, "PreviewOrder", &request);
         let order = parse::order(&mut bad, request.order);
         bad.none()?;
         let items = request.items.map(|items| match items {
@@ -143,17 +143,17 @@ impl OrderService for Orders {
         &self,
         request: Request<Streaming<pb::UploadItemsRequest>>,
     ) -> Result<Response<pb::UploadItemsResponse>, Status> {
-        Ok(Response::new(upload::upload(self, request.into_inner()).await?))
+        let (caller, chunks) = Caller::of(request);
+        Ok(Response::new(upload::upload(self, &caller, chunks).await?))
     }
 
     async fn apply_order(
         &self,
         request: Request<pb::ApplyOrderRequest>,
     ) -> Result<Response<pb::ApplyOrderResponse>, Status> {
-        let mut request = request.into_inner();
-        let context = request.context.take();
-        let mut bad = BadFields::default();
-        let by = parse::attribution(&mut bad, context, false, "ApplyOrder", &request);
+        let (caller, mut request) = Caller::of(request);
+        let (context, mut bad) = (request.context.take(), BadFields::default());
+        let by = parse::attribution(&mut bad, &caller, context, false, "ApplyOrder", &request);
         let order = parse::order(&mut bad, request.order);
         let preview = parse::preview_digest(&mut bad, "preview_digest", &request.preview_digest);
         bad.none()?;
@@ -174,9 +174,9 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::ApproveOrderRequest>,
     ) -> Result<Response<pb::ApproveOrderResponse>, Status> {
-        let mut request = request.into_inner();
+        let (caller, mut request) = Caller::of(request);
         let (context, mut bad) = (request.context.take(), BadFields::default());
-        let by = parse::attribution(&mut bad, context, false, "ApproveOrder", &request);
+        let by = parse::attribution(&mut bad, &caller, context, false, "ApproveOrder", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
         let digest = parse::preview_digest(&mut bad, "digest", &request.digest);
         if request.digest.is_empty() && !request.validate_only {
@@ -195,7 +195,7 @@ impl OrderService for Orders {
             let now = self.now(&published);
             let seen = compute(move || {
                 let order = find(&published, &id)?;
-                approval::for_approver(order, &by.actor, now)?;
+                approval::for_approver(order, &by, now)?;
                 Ok::<_, ServiceError>(preview::pending(&published.state, order, now)?)
             });
             return Ok(Response::new(seen.await??));
@@ -209,9 +209,9 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::RejectOrderRequest>,
     ) -> Result<Response<pb::RejectOrderResponse>, Status> {
-        let mut request = request.into_inner();
+        let (caller, mut request) = Caller::of(request);
         let (context, mut bad) = (request.context.take(), BadFields::default());
-        let by = parse::attribution(&mut bad, context, true, "RejectOrder", &request);
+        let by = parse::attribution(&mut bad, &caller, context, true, "RejectOrder", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
         let Changed { order, revision, already_done, .. } =
             self.change(order, by, false, bad, Command::RejectOrder).await?;
@@ -222,9 +222,9 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::LiftOrderRequest>,
     ) -> Result<Response<pb::LiftOrderResponse>, Status> {
-        let mut request = request.into_inner();
+        let (caller, mut request) = Caller::of(request);
         let (context, mut bad) = (request.context.take(), BadFields::default());
-        let by = parse::attribution(&mut bad, context, true, "LiftOrder", &request);
+        let by = parse::attribution(&mut bad, &caller, context, true, "LiftOrder", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
         let Changed { order, effect, revision, already_done, pending_approval } =
             self.change(order, by, request.validate_only, bad, Command::LiftOrder).await?;
@@ -235,9 +235,9 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::LiftItemsRequest>,
     ) -> Result<Response<pb::LiftItemsResponse>, Status> {
-        let mut request = request.into_inner();
+        let (caller, mut request) = Caller::of(request);
         let (context, mut bad) = (request.context.take(), BadFields::default());
-        let by = parse::attribution(&mut bad, context, true, "LiftItems", &request);
+        let by = parse::attribution(&mut bad, &caller, context, true, "LiftItems", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
         let items = request.items.map(|items| match items {
             pb::lift_items_request::Items::ItemList(list) => Ok(list),
@@ -262,9 +262,9 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::StayOrderRequest>,
     ) -> Result<Response<pb::StayOrderResponse>, Status> {
-        let mut request = request.into_inner();
+        let (caller, mut request) = Caller::of(request);
         let (context, mut bad) = (request.context.take(), BadFields::default());
-        let by = parse::attribution(&mut bad, context, true, "StayOrder", &request);
+        let by = parse::attribution(&mut bad, &caller, context, true, "StayOrder", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
         let Changed { order, effect, revision, already_done, .. } =
             self.change(order, by, request.validate_only, bad, Command::StayOrder).await?;
@@ -275,9 +275,9 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::ResumeOrderRequest>,
     ) -> Result<Response<pb::ResumeOrderResponse>, Status> {
-        let mut request = request.into_inner();
+        let (caller, mut request) = Caller::of(request);
         let (context, mut bad) = (request.context.take(), BadFields::default());
-        let by = parse::attribution(&mut bad, context, true, "ResumeOrder", &request);
+        let by = parse::attribution(&mut bad, &caller, context, true, "ResumeOrder", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
         let Changed { order, effect, revision, already_done, .. } =
             self.change(order, by, request.validate_only, bad, Command::ResumeOrder).await?;
@@ -288,9 +288,9 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::RecordCorrespondenceRequest>,
     ) -> Result<Response<pb::RecordCorrespondenceResponse>, Status> {
-        let mut request = request.into_inner();
+        let (caller, mut request) = Caller::of(request);
         let (context, mut bad) = (request.context.take(), BadFields::default());
-        let by = parse::attribution(&mut bad, context, false, "RecordCorrespondence", &request);
+        let by = parse::attribution(&mut bad, &caller, context, false, "RecordCorrespondence", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
         let letter = parse::correspondence(&mut bad, request.correspondence, self.context.replica.clock().now());
         bad.none()?;

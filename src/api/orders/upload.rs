@@ -7,6 +7,7 @@ use tokio_stream::StreamExt as _;
 use tonic::{Status, Streaming};
 
 use super::Orders;
+use crate::api::parse::Caller;
 use crate::api::status::{BadFields, ServiceError};
 use crate::api::{parse, render};
 use crate::clock::new_id;
@@ -18,6 +19,7 @@ use crate::pb::v1 as pb;
 /// Answers UploadItems.
 pub(super) async fn upload(
     orders: &Orders,
+    caller: &Caller,
     mut chunks: Streaming<pb::UploadItemsRequest>,
 ) -> Result<pb::UploadItemsResponse, Status> {
     let name = new_id();
@@ -29,7 +31,7 @@ pub(super) async fn upload(
         let context = context.get_or_insert_with(|| own.unwrap_or_default());
         let mut bad = BadFields::default();
         let part = pb::CommandContext { request_id: format!("{name}:{total}"), ..context.clone() };
-        let by = parse::attribution(&mut bad, Some(part), false, "UploadItems", &chunk);
+        let by = parse::attribution(&mut bad, caller, Some(part), false, "UploadItems", &chunk);
         bad.none()?;
         let rules = orders.context.rules.load_full();
         let items: Arc<ItemChunk> = parse::items(chunk.items, total.saturating_add(1), &rules.links)?;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use withheld::domain::approval::{Ground, Proposal};
 use withheld::domain::digest::Digest;
 use withheld::domain::effect::Change;
-use withheld::domain::event::{Attribution, Entry, Event, Lift, OrderApplied, OrderChange};
+use withheld::domain::event::{Attribution, Entry, Event, Identity, Lift, OrderApplied, OrderChange};
 use withheld::domain::ids::AccountId;
 use withheld::domain::item::{Disposition, ItemChunk};
 use withheld::domain::locator::Links;
@@ -43,7 +43,8 @@ bef8d14a71169a19a896112c0e174b2c
 fc4e006af666221c52258eecc9f78da1
 e77da9b7e4eb4e04d71e9fe9c2fb169c
 46873d58ab1a0b685d60f67d98707d5d
-78b0bcc9c820a757f770ad51527247c1";
+78b0bcc9c820a757f770ad51527247c1
+b5ef999526749cdfdce1b0a20a89fb44";
 
 fn at(time: &str) -> jiff::Timestamp {
     time.parse().unwrap()
@@ -205,10 +206,23 @@ fn mk_entries() -> Vec<(&'static str, Entry)> {
         ("proposal_rejected", of_it(OrderChange::Rejected)),
         ("lift_proposed_again", of_it(OrderChange::LiftProposed(Lift::Whole, proposal(&[Ground::Lifting])))),
         ("lift_approved", of_it(OrderChange::LiftApproved(Lift::Whole))),
+        (
+            "letter_by_somebody_known",
+            of_it(OrderChange::Correspondence(Correspondence {
+                kind: CorrespondenceKind::NonComplianceNotice,
+                at: at("2021-02-11T00:00:00Z"),
+                text: "as they were known".to_owned(),
+                external_ref: String::new(),
+            })),
+        ),
     ];
     let entry = |(name, event): (&'static str, Event)| {
         let by = Attribution {
             actor: "desk@example.org".into(),
+            identity: name.ends_with("somebody_known").then(|| Identity {
+                person: "A. Person".into(),
+                credential: "certificate spiffe://example.org/desk/a".into(),
+            }),
             reason: "free speech and newsworthy".into(),
             request_id: format!("request-{name}").parse().unwrap(),
             request_digest: Digest::of(name.as_bytes()),
@@ -275,8 +289,8 @@ fn the_digest_of_a_state_is_the_very_same_in_every_version() {
 fn the_chain_is_as_documented_for_somebody_who_has_nothing_of_this_program() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/chain.py");
     let output = Command::new("python3").arg(&script).arg(FILE).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "19 entries\n", "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(golden().len(), 19);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "20 entries\n", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(golden().len(), 20);
     // And it would notice.
     let dir = tempfile::TempDir::new().unwrap();
     let bent = dir.path().join("bent.txt");
@@ -303,7 +317,7 @@ fn what_a_newer_program_wrote_is_an_error_and_never_dropped() {
 proptest! {
     /// Whatever a disk makes of an entry, reading it gives an entry or an error.
     #[test]
-    fn damaged_entries_never_panic(which in 0_usize..19, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), keep in any::<prop::sample::Index>()) {
+    fn damaged_entries_never_panic(which in 0_usize..20, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), keep in any::<prop::sample::Index>()) {
         let mut payload = golden().swap_remove(which).1;
         for (at, with) in flips {
             let at = at.index(payload.len());

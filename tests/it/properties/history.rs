@@ -288,6 +288,7 @@ pub fn mk_by(number: usize) -> Attribution {
     let request = format!("request-{number}");
     Attribution {
         actor: "desk@example.org".into(),
+        identity: None,
         reason: "why".into(),
         request_digest: Digest::of(request.as_bytes()),
         request_id: request.parse().unwrap(),

@@ -1,0 +1,143 @@
+//! The guard before a listener's services: nobody gets to a method who may not call it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::roles::{Roles, Rule, rule_of};
+use super::{Current, Principal, Unknown};
+use crate::clock::Clock;
+use crate::net::Connection;
+
+/// Why somebody may not call a method.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Nobody knows who it is.
+    Unknown(Unknown),
+    /// It is known who it is, and it has none of these roles.
+    Forbidden {
+        /// Who.
+        who: Principal,
+        /// Which roles may.
+        needed: Roles,
+    },
+}
+
+/// Answers who may not call a method.
+type TurnAway = dyn Fn(&str, Refusal) -> Response<Body> + Send + Sync;
+
+/// See the module. One for each listener.
+#[derive(Clone)]
+pub struct Guard {
+    access: Current,
+    clock: Clock,
+    turn_away: Arc<TurnAway>,
+}
+
+impl Guard {
+    /// Guards by what holds at the time of each call; `turn_away` answers those who may not, given the path.
+    pub fn new(
+        access: Current,
+        clock: Clock,
+        turn_away: impl Fn(&str, Refusal) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
+        Self { access, clock, turn_away: Arc::new(turn_away) }
+    }
+
+    /// Who calls, if it may.
+    fn admit(&self, request: &Request<Body>) -> Result<Option<Principal>, Refusal> {
+        let access = self.access.load();
+        // Nobody is asked.
+        let Some(access) = &*access else { return Ok(None) };
+        let Rule::Needs(needed) = rule_of(request.uri().path()) else { return Ok(None) };
+        let header = request.headers().get(AUTHORIZATION).map(|header| header.to_str().unwrap_or_default());
+        let names = request.extensions().get::<Connection>().and_then(Connection::names);
+        let who = match access.who(header, names, self.clock.now()) {
+            Ok(who) => who,
+            // A credential that is shown has to hold, also where none is needed.
+            Err(Unknown::Nobody) if access.anybody().meets(needed) => return Ok(None),
+            Err(unknown) => return Err(Refusal::Unknown(unknown)),
+        };
+        if who.roles.meets(needed) { Ok(Some(who)) } else { Err(Refusal::Forbidden { who, needed }) }
+    }
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { guard: self.clone(), inner }
+    }
+}
+
+/// A service behind a guard.
+#[derive(Clone)]
+pub struct Guarded<S> {
+    guard: Guard,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = GuardedFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        match self.guard.admit(&request) {
+            Ok(who) => {
+                if let Some(who) = who {
+                    request.extensions_mut().insert(who);
+                }
+                GuardedFuture::Admitted { inner: self.inner.call(request) }
+            }
+            Err(refusal) => {
+                let answer = (self.guard.turn_away)(request.uri().path(), refusal);
+                GuardedFuture::TurnedAway { answer: Some(answer) }
+            }
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A call, or what is said instead.
+    #[project = GuardedProjection]
+    pub enum GuardedFuture<F> {
+        /// It goes in.
+        Admitted {
+            #[pin]
+            inner: F,
+        },
+        /// It does not.
+        TurnedAway {
+            answer: Option<Response<Body>>,
+        },
+    }
+}
+
+impl<F, E> Future for GuardedFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+{
+    type Output = Result<Response<Body>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            GuardedProjection::Admitted { inner } => inner.poll(context),
+            GuardedProjection::TurnedAway { answer } => {
+                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
+            }
+        }
+    }
+}
