@@ -22,7 +22,7 @@ use crate::domain::ids::{RequestId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::rules::Rules;
 use crate::journal::{AppendError, Journal, Position};
-use crate::metrics;
+use crate::metrics::{self, Shed};
 use crate::record::encode;
 use crate::replica::{Published, Replica};
 use crate::telemetry::causes;
@@ -151,7 +151,7 @@ impl Desk {
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Waiting { command, by, answer, call: Span::current() }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                metrics::command_shed();
+                metrics::shed(Shed::Command);
                 DeskError::Overloaded
             }
             mpsc::error::TrySendError::Closed(_) => DeskError::Closed,

@@ -22,7 +22,7 @@ use tower::Layer as _;
 use tracing::{error, info, warn};
 
 use crate::access::{self, Guard, Refusal, Refusals};
-use crate::api::{Context, Deadlines, Orders, Protections, Visibility, turned_away};
+use crate::api::{Context, Deadlines, Orders, Protections, Visibility, too_much_held, turned_away};
 use crate::clock::Clock;
 use crate::config::{ConnectionAge, HttpListen, JournalUrl, ServeArgs};
 use crate::desk;
@@ -31,15 +31,15 @@ use crate::journal::Journal;
 use crate::journal::memory::MemoryJournal;
 use crate::journal::redis::{LinkChange, RedisJournal, RedisOptions, SetUpError};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
-use crate::metrics::{self, Doorkeeping, Tallies, calls::Calls, verdicts::Verdicts};
-use crate::net::{self, Door, Drain, Pace, Places, Protocol};
+use crate::metrics::{self, Doorkeeping, Tallies, Why, calls::Calls, verdicts::Verdicts};
+use crate::net::{self, Budget, Door, Drain, Pace, Places, Protocol};
 use crate::pb::v1 as pb;
 use crate::readiness::{Gate, Readiness};
 use crate::record::snapshot::SnapshotFile;
 use crate::reload::Live;
 use crate::replica::{self, Replica, ReplicaError, Snapshots};
 use crate::stop::{Stop, Urgency};
-use crate::telemetry::causes;
+use crate::telemetry::{Sparing, causes};
 use crate::trace;
 
 /// What timeline services may call.
@@ -68,6 +68,8 @@ const OTHER_DESCRIPTORS: u64 = 128 + (MAX_ADMIN_CONNECTIONS + MAX_HTTP_CONNECTIO
 const AFTER_THE_CUT: Duration = Duration::from_secs(2);
 /// How long the replica may take to write its last snapshot.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(5);
+/// Bytes of requests that are held at once, for each listener: far more than there are if those who call behave.
+const MAX_HELD: usize = 512 << 20;
 /// An item is small, ten thousand of them are not.
 const MAX_ADMIN_MESSAGE: usize = 64 << 20;
 
@@ -210,7 +212,12 @@ impl Running {
     fn guard(&self, listener: &'static str) -> Guard {
         let refusals = Refusals::of(listener, self.clock.clone());
         Guard::new(Arc::clone(&self.access), self.clock.clone(), move |path, refusal| {
-            metrics::refused(listener, matches!(refusal, Refusal::Unknown(_)));
+            let why = match &refusal {
+                Refusal::Unknown(_) => Why::Unknown,
+                Refusal::Forbidden { .. } => Why::Forbidden,
+                Refusal::TooOften { .. } => Why::TooOften,
+            };
+            metrics::refused(listener, why);
             refusals.record(path, &refusal);
             turned_away(refusal)
         })
@@ -327,9 +334,11 @@ pub async fn run(
         places,
         protocol: Protocol::Grpc,
         tls,
+        budget: Budget::new(MAX_HELD, too_much_held),
         pace,
         drain: running.drain.clone(),
         counts,
+        failures: Arc::new(Sparing::new(running.clock.clone())),
     };
     let query_door = door(places(args.max_connections), query_tls, query_counts);
     let admin_door = door(Places::new(MAX_ADMIN_CONNECTIONS), admin_tls, admin_counts);

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::io::IsTerminal as _;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::clock::Clock;
 use crate::trace::export::Export;
 
 /// What is logged: a level, or levels by part, as in `info,withheld::journal=debug`.
@@ -105,4 +107,44 @@ pub fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// So many lines a second are written of one kind that others can cause; of the rest there is a count.
+const LINES: u32 = 10;
+
+/// Keeps the log from being filled by whoever has a reason to.
+#[derive(Debug)]
+pub struct Sparing {
+    clock: Clock,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    second: u64,
+    written: u32,
+    unwritten: u64,
+}
+
+impl Sparing {
+    /// For one kind of line.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, window: Mutex::default() }
+    }
+
+    /// How many were not written since the last that was; nothing if this one is not to be either.
+    pub fn may_write(&self) -> Option<u64> {
+        let second = self.clock.monotonic().as_secs();
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.second != second {
+            (window.second, window.written) = (second, 0);
+        }
+        if window.written == LINES {
+            window.unwritten += 1;
+            return None;
+        }
+        window.written += 1;
+        Some(std::mem::take(&mut window.unwritten))
+    }
 }

@@ -1,12 +1,14 @@
 //! The access file: who there is, by what each is known, and what each may do.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::jwt::{JwtError, JwtRules};
+use super::rate::Rate;
 use super::roles::{Role, Roles};
 use super::tokens::TokenError;
 
@@ -66,13 +68,15 @@ pub enum AccessError {
 }
 
 /// Somebody, or a program.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Person {
     /// As the record has it.
     pub name: Arc<str>,
     person: Arc<str>,
     /// What it may do.
     pub roles: Roles,
+    /// How often it may call.
+    pub rate: Option<Arc<Rate>>,
 }
 
 impl Person {
@@ -104,6 +108,7 @@ struct WrittenIdentity {
     certificates: Vec<String>,
     #[serde(default)]
     subjects: Vec<String>,
+    calls_per_second: Option<NonZeroU32>,
 }
 
 /// See the module.
@@ -148,7 +153,7 @@ impl AccessFile {
             ..Self::default()
         };
         for (at, identity) in written.identities.into_iter().enumerate() {
-            let WrittenIdentity { name, person, roles, certificates, subjects } = identity;
+            let WrittenIdentity { name, person, roles, certificates, subjects, calls_per_second } = identity;
             if name.trim().is_empty() || name.len() > 256 {
                 return Err(AccessError::Name { path: path.to_owned(), value: name });
             }
@@ -166,7 +171,8 @@ impl AccessFile {
                 once(|file| &mut file.by_subject, "the subject", subject)?;
             }
             let person = person.unwrap_or_else(|| name.clone()).into();
-            file.people.push(Person { name: name.into(), person, roles: Roles::of(&roles) });
+            let rate = calls_per_second.map(|calls| Arc::new(Rate::new(calls.get())));
+            file.people.push(Person { name: name.into(), person, roles: Roles::of(&roles), rate });
         }
         Ok(file)
     }

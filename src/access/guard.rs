@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -25,6 +26,15 @@ pub enum Refusal {
         who: Principal,
         /// Which roles may.
         needed: Roles,
+    },
+    /// It calls more often than it may.
+    TooOften {
+        /// Who.
+        who: Principal,
+        /// How often that is, in a second.
+        limit: u32,
+        /// When it can be tried again.
+        after: Duration,
     },
 }
 
@@ -63,7 +73,14 @@ impl Guard {
             Err(Unknown::Nobody) if access.anybody().meets(needed) => return Ok(None),
             Err(unknown) => return Err(Refusal::Unknown(unknown)),
         };
-        if who.roles.meets(needed) { Ok(Some(who)) } else { Err(Refusal::Forbidden { who, needed }) }
+        if !who.roles.meets(needed) {
+            return Err(Refusal::Forbidden { who, needed });
+        }
+        let taken = who.rate.as_ref().map(|rate| (rate.a_second(), rate.take(self.clock.monotonic())));
+        match taken {
+            Some((limit, Err(after))) => Err(Refusal::TooOften { who, limit, after }),
+            Some((_, Ok(()))) | None => Ok(Some(who)),
+        }
     }
 }
 

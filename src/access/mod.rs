@@ -12,6 +12,7 @@
 mod file;
 mod guard;
 mod jwt;
+mod rate;
 mod refusals;
 mod roles;
 mod tokens;
@@ -28,6 +29,7 @@ use crate::net::Names;
 pub use file::{AccessError, AccessFile, Person};
 pub use guard::{Guard, Guarded, Refusal};
 pub use jwt::{Jwks, JwtError};
+pub use rate::Rate;
 pub use refusals::Refusals;
 pub use roles::{MATRIX, Role, Roles, Rule, rule_of};
 pub use tokens::{NewToken, StoredToken, TokenError, TokenFile};
@@ -54,7 +56,7 @@ impl fmt::Display for Credential {
 }
 
 /// Somebody who calls; in the extensions of the request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Principal {
     /// As the record has it.
     pub name: Arc<str>,
@@ -64,6 +66,8 @@ pub struct Principal {
     pub roles: Roles,
     /// By what it was known.
     pub credential: Credential,
+    /// How often it may call; `None`: as often as it likes.
+    rate: Option<Arc<Rate>>,
 }
 
 /// Why somebody is not known. Said without detail to who calls, and with it in the log.
@@ -164,6 +168,7 @@ impl Access {
             name: Arc::clone(&person.name),
             person: Arc::clone(person.person()),
             roles: person.roles,
+            rate: person.rate.clone(),
             credential,
         })
     }

@@ -31,7 +31,7 @@ use status::ServiceError;
 pub use deadline::Deadlines;
 pub use orders::Orders;
 pub use protection::Protections;
-pub use status::turned_away;
+pub use status::{too_much_held, turned_away};
 pub use visibility::Visibility;
 
 /// The longest wait for a revision.

@@ -12,6 +12,7 @@ use crate::desk::DeskError;
 use crate::domain::ids::{OrderId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::territory::TerritoryError;
+use crate::metrics::{self, Shed};
 use crate::pb::v1::ErrorReason;
 
 /// Fields that are missing or malformed: a request parses whole, or is refused naming every one of them.
@@ -154,6 +155,13 @@ impl Answer {
     }
 }
 
+/// What is said when more of requests would be held than there may be.
+#[must_use]
+pub fn too_much_held() -> Status {
+    metrics::shed(Shed::RequestBytes);
+    ServiceError::Desk(DeskError::Overloaded).into()
+}
+
 /// What somebody is told who is turned away: not why nobody knows it, which would help to guess.
 #[must_use]
 pub fn turned_away(refusal: Refusal) -> http::Response<tonic::body::Body> {
@@ -223,12 +231,16 @@ impl From<ServiceError> for Status {
                 let message = "who calls is not known here: show a client certificate or a bearer token that holds";
                 answer(Code::Unauthenticated, Reason::Unauthenticated, message)
             }
+            ServiceError::Refused(Refusal::TooOften { who, limit, after }) => {
+                let message = format!("`{}` calls more than {limit} times a second, which is its limit", who.name);
+                answer(Code::ResourceExhausted, Reason::RateLimited, message).with("limit", limit).retry(after)
+            }
             ServiceError::Refused(Refusal::Forbidden { who, needed }) => {
                 let name = &who.name;
                 let message = if needed == Roles::NONE {
                     format!("`{name}` may not call this: nobody may")
                 } else {
-                    format!("`{name}` may not call this: it takes the role {needed}")
+                    format!("`{name}` may not call this: that takes one of the roles {needed}")
                 };
                 answer(Code::PermissionDenied, Reason::RoleMissing, message)
             }
@@ -314,6 +326,14 @@ fn rejected(rejection: Rejection) -> Answer {
         }
         Rejection::OwnProposal { order, .. } => {
             answer(Code::PermissionDenied, Reason::OwnProposal, &message).with("order_id", order)
+        }
+        Rejection::TooManyStagedLists { limit, .. } => {
+            metrics::shed(Shed::StagedList);
+            answer(Code::ResourceExhausted, Reason::TooManyStagedLists, &message).with("limit", limit)
+        }
+        Rejection::TooManyItems { limit, actual } => {
+            metrics::shed(Shed::Items);
+            answer(Code::ResourceExhausted, Reason::TooManyItems, &message).with("limit", limit).with("actual", actual)
         }
         Rejection::NothingPending { order, state } => {
             answer(Code::FailedPrecondition, Reason::NothingPending, &message)

@@ -19,7 +19,7 @@ use crate::domain::ids::{Revision, Subject};
 use crate::domain::item::subject_of;
 use crate::domain::order::Order;
 use crate::domain::state::State;
-use crate::metrics;
+use crate::metrics::{self, Shed};
 use crate::net::Connection;
 use crate::pb::v1 as pb;
 use crate::replica::Published;
@@ -127,7 +127,7 @@ async fn send(
         match slot {
             Ok(Ok(slot)) => slot.send(Ok(message)),
             Ok(Err(_)) | Err(_) => {
-                metrics::watcher_shed();
+                metrics::shed(Shed::Watcher);
                 tracing::info!(resume_after = %before, "watcher too slow, cut off");
                 return Err(ServiceError::WatcherTooSlow { resume_after: before });
             }

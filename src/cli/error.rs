@@ -118,6 +118,12 @@ impl From<Status> for CliError {
         let retry = details.retry_info().is_some();
         let hint = match status.code() {
             Code::Unavailable if retry => Some("trying again shortly may help".to_owned()),
+            Code::Unauthenticated => {
+                Some("show --cert and --key, or a token: --token-file, or WITHHELD_TOKEN in the environment".to_owned())
+            }
+            Code::Cancelled if reason.is_empty() => {
+                Some("it hung up: does it speak TLS? write https:// then".to_owned())
+            }
             Code::DeadlineExceeded | Code::Cancelled => Some("give it more time with --timeout".to_owned()),
             Code::Unimplemented => Some(
                 "queries are answered at --endpoint, by default on port 50051, and operators work at --admin-endpoint, on \
@@ -126,7 +132,7 @@ impl From<Status> for CliError {
             ),
             // An error of the service has a reason; this one arose on the way to it.
             Code::Internal | Code::Unknown if reason.is_empty() => {
-                Some("is it `withheld` that listens there?".to_owned())
+                Some("is it `withheld` that listens there, and does it speak TLS? write https:// then".to_owned())
             }
             _ => None,
         };

@@ -65,6 +65,10 @@ impl TokenArgs {
     }
 }
 
+fn minute(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
 /// When a token of this length ends.
 fn end(now: Timestamp, length: Span) -> Result<Timestamp, CliError> {
     let zoned = ZonedDateTime::new(now, TimeZone::UTC);
@@ -107,7 +111,7 @@ fn create(name: &str, expires: Timestamp, file: &TokenArgs, now: Timestamp, out:
         let (id, token) = (&made.id, &made.token);
         return out.json(&json!({"id": id, "name": name, "expires": expires.to_string(), "token": token}));
     }
-    say(format!("token {} of {name} ({}), until {expires}; it is not shown again:", made.id, person.roles));
+    say(format!("token {} of {name} ({}), until {}; it is not shown again:", made.id, person.roles, minute(expires)));
     out.line(made.token)
 }
 
@@ -130,8 +134,7 @@ fn list(file: &TokenArgs, now: Timestamp, out: &mut Output) -> Result<(), CliErr
         return out.json(&json!({"tokens": tokens.iter().map(row).collect::<Vec<_>>()}));
     }
     let row = |(id, token): (&str, &StoredToken)| {
-        let times = [token.created, token.expires].map(|at| at.strftime("%Y-%m-%d %H:%M").to_string());
-        let [created, expires] = times;
+        let [created, expires] = [token.created, token.expires].map(minute);
         vec![id.to_owned(), token.name.clone(), created, expires, standing(token).to_owned()]
     };
     let rows: Vec<_> = tokens.iter().map(row).collect();

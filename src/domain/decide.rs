@@ -15,11 +15,12 @@ use super::ids::{AccountId, OrderId, Revision, UploadId};
 use super::item::ItemChunk;
 use super::order::{Order, OrderState};
 use super::plan::{self, ItemSource, OrderRequest};
+use super::policy::Limits;
 use super::protection::Category;
 use super::rejection::Rejection;
 use super::rules::Rules;
 use super::spec::Correspondence;
-use super::state::State;
+use super::state::{State, Upload};
 
 /// What somebody asks the desk to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +115,7 @@ pub fn decide(
     let write = |event| Ok(Decision::Write(event, Effect::default()));
     match command {
         Command::StageItems { upload, items } => {
+            stages(state, &rules.policy.limits, upload, items, by)?;
             write(Event::ItemsStaged { upload: upload.clone(), items: Arc::clone(items) })
         }
         Command::DiscardUploads { before } => {
@@ -204,6 +206,7 @@ fn apply_order(
         return repeated(state, order, request, items, now);
     }
     let plan = plan::apply(state, rules, request, items, now)?;
+    within(&rules.policy.limits, plan.items.len())?;
     if preview.is_some_and(|digest| digest != plan.digest) {
         return Err(Rejection::PreviewOutdated(request.order_id.clone()));
     }
@@ -296,4 +299,31 @@ fn lift_items(
     }
     let positions = super::lift::positions(order, &list)?;
     lift(state, rules, order, Lift::Items(positions.into()), now)
+}
+
+fn within(limits: &Limits, items: usize) -> Result<(), Rejection> {
+    let (limit, actual) = (limits.items, items as u64);
+    if actual > limit { Err(Rejection::TooManyItems { limit, actual }) } else { Ok(()) }
+}
+
+/// Whether somebody may stage more: what is staged is held in every replica's memory.
+fn stages(
+    state: &State,
+    limits: &Limits,
+    upload: &UploadId,
+    items: &ItemChunk,
+    by: &Attribution,
+) -> Result<(), Rejection> {
+    let before = state.upload(upload).map_or(0, |upload| upload.items.len());
+    within(limits, before + items.len())?;
+    let theirs = |(id, staged): &(&UploadId, &Arc<Upload>)| {
+        let first = staged.entries.first();
+        *id != upload && first.is_some_and(|(recorded, _)| recorded.by.is_same_person(by))
+    };
+    let limit = limits.staged_lists;
+    // Most have none at all; whoever has many has their limit counted to, not all there is.
+    if state.uploads().iter().filter(theirs).take(limit as usize).count() == limit as usize {
+        return Err(Rejection::TooManyStagedLists { actor: by.actor.to_string(), limit });
+    }
+    Ok(())
 }

@@ -22,6 +22,25 @@ pub struct Policy {
     pub applying: Applying,
     /// When lifting takes two.
     pub lifting: Lifting,
+    /// How much there may be.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// How much somebody may have the desk hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The most items of an order.
+    pub items: u64,
+    /// The most staged lists of one person that no order has used.
+    pub staged_lists: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { items: 5_000_000, staged_lists: 100 }
+    }
 }
 
 /// When applying an order takes two.
@@ -55,6 +74,7 @@ impl Default for Policy {
             expires_after: SignedDuration::from_hours(24),
             applying: Applying { worldwide: true, names_more_than: Some(0), withholds_more_than: Some(0) },
             lifting: Lifting { orders: true, items: true },
+            limits: Limits::default(),
         }
     }
 }

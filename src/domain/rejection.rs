@@ -110,6 +110,25 @@ pub enum Rejection {
         /// Who.
         actor: String,
     },
+    /// Somebody has staged many lists, and used none of them.
+    #[error(
+        "`{actor}` has {limit} staged lists that no order has used, which is the limit: use them, or wait until they are \
+         thrown away (the service's `keep-uploads`)"
+    )]
+    TooManyStagedLists {
+        /// Who.
+        actor: String,
+        /// How many they may have.
+        limit: u32,
+    },
+    /// A list that is longer than any order's may be.
+    #[error("the list has `{actual}` items, and an order may name {limit} at most (the policy's `limits.items`)")]
+    TooManyItems {
+        /// How many there may be.
+        limit: u64,
+        /// How many there are.
+        actual: u64,
+    },
     /// Nothing waits.
     #[error("order `{order}` is {}, and nothing about it waits for approval", state.as_str().replace('_', " "))]
     NothingPending {

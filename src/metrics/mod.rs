@@ -16,7 +16,6 @@ use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::domain::due::{self, Deadline};
-use crate::domain::fingerprint::StateDigest;
 use crate::domain::ids::Revision;
 use crate::domain::order::OrderState;
 use crate::journal::{AppendError, Position};
@@ -50,7 +49,7 @@ macro_rules! metrics {
 metrics! {
     REVISION = Gauge "withheld_revision" "The journal's entries that queries are answered from.";
     DIGEST = Gauge "withheld_state_digest"
-        "The last 48 bits of the digest of the state at withheld_revision; replicas at one revision have the same.";
+        "48 bits of a digest of the state at withheld_revision and its history; replicas at one revision have the same.";
     AGE = Gauge "withheld_knowledge_age_seconds"
         "Since this replica last knew itself level with the journal; since it started, if it never did.";
     LIVE = Gauge "withheld_live" "1 while that is within --stale-after, else 0.";
@@ -74,9 +73,9 @@ metrics! {
     ACCEPT_ERRORS = Counter "withheld_accept_errors_total"
         "How often a connection could not be accepted, for want of descriptors for example, by listener.";
     HANDSHAKES_FAILED = Counter "withheld_tls_handshakes_failed_total" "TLS handshakes that came to nothing, by listener.";
-    REFUSED = Counter "withheld_refused_total" "Calls of who may not make them, by listener and why: unknown, forbidden.";
+    REFUSED = Counter "withheld_refused_total" "Calls of who may not make them, by listener and why: unknown, forbidden, too_often.";
     SHEDS = Counter "withheld_sheds_total"
-        "What was refused or ended because there was too much of it: connections, commands, watchers.";
+        "What was refused or ended because there was too much of it: connections, commands, watchers, staged lists, items of a list, bytes of requests.";
     BUILD_INFO = Gauge "withheld_build_info" "Always 1; the version is a label.";
 }
 
@@ -127,10 +126,9 @@ struct Metrics {
     reconnects: Counter,
     index_bytes: Gauge,
     doors: [Doorkeeping; 3],
-    shed_commands: Counter,
-    shed_watchers: Counter,
-    /// Of the listeners for queries and for operators: unknown, forbidden.
-    refused: [[Counter; 2]; 2],
+    sheds: [Counter; 5],
+    /// Of the listeners for queries and for operators, by [`Why`].
+    refused: [[Counter; 3]; 2],
 }
 
 /// Made when it is first used. Services of one process, as tests have them, count together.
@@ -174,11 +172,11 @@ impl Metrics {
             index_bytes: metrics::gauge!(INDEX_BYTES.name),
             doors: ["queries", "admin", "http"].map(Doorkeeping::registered),
             refused: ["queries", "admin"].map(|listener| {
-                ["unknown", "forbidden"]
+                ["unknown", "forbidden", "too_often"]
                     .map(|why| metrics::counter!(REFUSED.name, "listener" => listener, "why" => why))
             }),
-            shed_commands: metrics::counter!(SHEDS.name, "what" => "command", "listener" => "admin"),
-            shed_watchers: metrics::counter!(SHEDS.name, "what" => "watcher", "listener" => "queries"),
+            sheds: Shed::ALL
+                .map(|(what, listener)| metrics::counter!(SHEDS.name, "what" => what, "listener" => listener)),
         }
     }
 }
@@ -211,21 +209,53 @@ pub fn follower_restarted() {
     METRICS.follower_restarts.increment(1);
 }
 
-/// A command was refused because too many waited.
-pub fn command_shed() {
-    METRICS.shed_commands.increment(1);
+/// Of what there was too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// Commands that waited: one was refused.
+    Command,
+    /// A watcher did not read in time, and was cut off.
+    Watcher,
+    /// Somebody had many staged lists that no order had used.
+    StagedList,
+    /// A list was longer than an order's may be.
+    Items,
+    /// Bytes of requests that were held at once.
+    RequestBytes,
 }
 
-/// Somebody was turned away who may not make a call: because nobody knows who it is, or because it is known.
-pub fn refused(listener: &str, unknown: bool) {
+impl Shed {
+    /// What, and at which listener, in the order of the variants.
+    const ALL: [(&str, &str); 5] = [
+        ("command", "admin"),
+        ("watcher", "queries"),
+        ("staged_list", "admin"),
+        ("items", "admin"),
+        ("request_bytes", "any"),
+    ];
+}
+
+/// Something was refused or ended because there was too much of it.
+pub fn shed(what: Shed) {
+    METRICS.sheds.iter().skip(what as usize).take(1).for_each(|count| count.increment(1));
+}
+
+/// Why somebody was turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody knows who it is.
+    Unknown,
+    /// It may not make that call.
+    Forbidden,
+    /// It calls more often than it may.
+    TooOften,
+}
+
+/// Somebody was turned away.
+pub fn refused(listener: &str, why: Why) {
     let [queries, admin] = &METRICS.refused;
-    let [stranger, forbidden] = if listener == "queries" { queries } else { admin };
-    if unknown { stranger } else { forbidden }.increment(1);
-}
-
-/// A watcher was cut off because it did not read in time.
-pub fn watcher_shed() {
-    METRICS.shed_watchers.increment(1);
+    let counts = if listener == "queries" { queries } else { admin };
+    counts.iter().skip(why as usize).take(1).for_each(|count| count.increment(1));
 }
 
 /// Counts the connections of one listener.
@@ -298,7 +328,7 @@ pub fn upkeep() {
 /// What a scrape tells of the replica, all from one thing that was published.
 struct View {
     revision: Revision,
-    digest: StateDigest,
+    digest: u64,
     age: Duration,
     live: bool,
     subjects: [usize; 2],
@@ -329,7 +359,7 @@ impl View {
         }
         Self {
             revision: state.revision(),
-            digest: state.digest(),
+            digest: published.fingerprint(),
             age: freshness.age,
             live: freshness.live,
             subjects: [state.holdings().accounts().len(), state.holdings().posts().len()],
@@ -365,7 +395,7 @@ pub fn render(replica: &Replica, readiness: Readiness, tallies: &Tallies) -> Str
     let mut text = {
         let _scrape = all.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         all.revision.set(view.revision.get() as f64);
-        all.digest.set(view.digest.low_48_bits() as f64);
+        all.digest.set(view.digest as f64);
         all.age.set(view.age.as_secs_f64());
         all.live.set(flag(view.live));
         all.ready.set(flag(readiness.is_ready()));

@@ -21,6 +21,7 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::debug;
 
+use super::budget::Budget;
 use super::certificate::Names;
 use super::drain::Drain;
 use crate::clock::jittered;
@@ -129,7 +130,7 @@ pub(super) async fn serve<T, S, B>(
     peer: SocketAddr,
     names: Option<Names>,
     service: S,
-    (protocol, pace): (Protocol, Pace),
+    (protocol, pace, budget): (Protocol, Pace, Budget),
     drain: Drain,
 ) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -140,7 +141,7 @@ pub(super) async fn serve<T, S, B>(
     let (io, greeted) = Listened::to(io, protocol.greeting_bytes());
     let ending = drain.end_of_streams();
     let ends = Ends { names, streams: ending.clone(), drain: drain.clone() };
-    let service = Calls { inner: service, connection: Connection(Arc::new(ends)) };
+    let service = Calls { inner: service, connection: Connection(Arc::new(ends)), budget };
     let builder = protocol.builder(pace);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)));
 
@@ -201,6 +202,7 @@ pub(super) async fn serve<T, S, B>(
 struct Calls<S> {
     inner: S,
     connection: Connection,
+    budget: Budget,
 }
 
 impl<S> Service<Request<Incoming>> for Calls<S>
@@ -216,7 +218,7 @@ where
     }
 
     fn call(&mut self, request: Request<Incoming>) -> S::Future {
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(self.budget.clone().body(body)));
         request.extensions_mut().insert(self.connection.clone());
         self.inner.call(request)
     }

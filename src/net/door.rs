@@ -15,12 +15,14 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::{info, warn};
 
+use super::budget::Budget;
 use super::certificate::Names;
 use super::connection::{self, Pace, Protocol};
 use super::drain::Drain;
 use super::tls::Tls;
 use crate::clock::jittered;
 use crate::metrics::Doorkeeping;
+use crate::telemetry::Sparing;
 
 /// How long accepting pauses after it has failed, at first and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
@@ -52,12 +54,16 @@ pub struct Door {
     pub protocol: Protocol,
     /// Encrypted, if there is this.
     pub tls: Option<Tls>,
+    /// How much of requests is held.
+    pub budget: Budget,
     /// How connections live.
     pub pace: Pace,
     /// When they end.
     pub drain: Drain,
     /// What is counted of them.
     pub counts: Doorkeeping,
+    /// What is logged of handshakes that came to nothing.
+    pub failures: Arc<Sparing>,
 }
 
 impl Door {
@@ -125,9 +131,9 @@ impl Door {
         S::Future: Send,
         B: HttpBody<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     {
-        let Self { protocol, tls, pace, drain, .. } = self;
+        let Self { protocol, tls, budget, pace, drain, .. } = self;
         let Some(tls) = tls else {
-            return connection::serve(stream, peer, None, service, (protocol, pace), drain).await;
+            return connection::serve(stream, peer, None, service, (protocol, pace, budget), drain).await;
         };
         let shaken = tokio::select! {
             shaken = tls.accept(stream) => shaken,
@@ -138,11 +144,13 @@ impl Door {
                 let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 // One that holds and cannot be read is nobody's.
                 let names = shown.and_then(|certificate| Names::of(certificate));
-                connection::serve(stream, peer, names, service, (protocol, pace), drain).await;
+                connection::serve(stream, peer, names, service, (protocol, pace, budget), drain).await;
             }
             Err(error) => {
                 self.counts.no_handshake();
-                info!(%peer, %error, "no TLS handshake");
+                if let Some(unwritten) = self.failures.may_write() {
+                    info!(%peer, %error, unwritten, "no TLS handshake");
+                }
             }
         }
     }

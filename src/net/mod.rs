@@ -9,6 +9,7 @@
 //! nothing, to one that never ends, to all clients coming back at one moment, or to a new certificate. Knows HTTP and TLS;
 //! nothing of what is served.
 
+mod budget;
 mod certificate;
 mod connection;
 mod door;
@@ -16,6 +17,7 @@ mod drain;
 mod socket;
 mod tls;
 
+pub use budget::Budget;
 pub use certificate::Names;
 pub use connection::{Connection, Pace, Protocol};
 pub use door::{Door, Places};

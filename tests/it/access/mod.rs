@@ -2,9 +2,11 @@
 
 mod certificates;
 mod jwt;
+mod limits;
 mod matrix;
 mod pki;
 mod record;
+mod sealed;
 mod tokens;
 
 use std::path::{Path, PathBuf};

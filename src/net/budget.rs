@@ -1,0 +1,75 @@
+//! How many bytes of requests may be held at once.
+//!
+//! A request that is still arriving is held until it is whole; ten thousand connections with a thousand calls each could
+//! have all memory filled with halves. What arrives is counted, and past the limit the call that asks for more is refused,
+//! whoever it is of: a process without memory answers nobody.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tonic::Status;
+
+/// Shared by the calls of one listener. A clone is the same budget.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    most: usize,
+    held: Arc<AtomicUsize>,
+    refuse: fn() -> Status,
+}
+
+impl Budget {
+    /// So many bytes; `refuse` is told for whom there are none left.
+    #[must_use]
+    pub fn new(most: usize, refuse: fn() -> Status) -> Self {
+        Self { most, held: Arc::default(), refuse }
+    }
+
+    pub(super) const fn body(self, inner: Incoming) -> Held {
+        Held { inner, held: 0, budget: self }
+    }
+}
+
+/// A request's body, whose bytes count until it is read to its end and let go.
+#[derive(Debug)]
+pub(super) struct Held {
+    inner: Incoming,
+    held: usize,
+    budget: Budget,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(context)) else { return Poll::Ready(None) };
+        let frame = frame.map_err(|error| Status::from_error(Box::new(error)))?;
+        if let Some(data) = frame.data_ref() {
+            let bytes = data.len();
+            self.held += bytes;
+            if self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget.most {
+                return Poll::Ready(Some(Err((self.budget.refuse)())));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.held.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
