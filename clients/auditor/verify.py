@@ -283,7 +283,7 @@ def verify(lines, trusted, decoder):
     position, hashes, notes = (0, bytes(32).hex()), {0: bytes(32).hex()}, []
     for number, text in enumerate(lines, 1):
         try:
-            note, position = check_line(text, position, decoder)
+            note, position = check_line(text.decode(), position, decoder)
         except (Bad, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
             raise Bad(f"line {number} (after entry {position[0]}): {error}") from None
         hashes[position[0]] = position[1]
@@ -310,14 +310,14 @@ def main():
 
     def lines():
         for path in given.export:
-            with path.open(encoding="utf-8", newline="\n") as file:
+            with path.open("rb") as file:
                 for text in file:
-                    yield text.removesuffix("\n")
+                    yield text.removesuffix(b"\n")
 
     try:
         decoder = Decoder(given.proto.read_text(encoding="utf-8"))
         entries, checkpoints, last = verify(lines(), [verifier(vkey) for vkey in given.trust], decoder)
-    except (Bad, UnicodeDecodeError, OSError) as error:
+    except (Bad, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{entries} entries and {checkpoints} checkpoints hold; the last entry has hash {last}")
 

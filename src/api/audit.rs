@@ -231,7 +231,6 @@ impl AuditService for Audit {
         let journal = Arc::clone(&self.journal);
         let message = |step| Ok(pb::VerifyJournalResponse { step: Some(step) });
         tokio::spawn(async move {
-            let _turn = turn;
             let verifying = verify(&*journal, |at, of| {
                 let progress = pb::VerifyProgress { revision: at.get(), end_revision: of.get() };
                 // A reader who is slow to read is told of fewer steps.
@@ -248,6 +247,8 @@ impl AuditService for Audit {
                 () = ending => Err(ServiceError::CutOff),
                 outcome = verifying => result(outcome),
             };
+            // However long the reader takes to read it, the next one may begin.
+            drop(turn);
             let last = match outcome {
                 Ok(result) => message(pb::verify_journal_response::Step::Result(result)),
                 Err(error) => Err(error.into()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::log::{CheckpointLog, LineError, LogError};
@@ -201,6 +201,7 @@ impl Checkpoints {
         }
         let Made { checkpoint, note } = self.make()?;
         if last.map_or(Revision::START, |last| last.position.revision) == checkpoint.position.revision {
+            debug!("nothing new since the last checkpoint");
             return Ok(());
         }
         let to = log.clone();

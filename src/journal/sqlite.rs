@@ -325,12 +325,14 @@ impl Journal for SqliteJournal {
         if revision == Revision::START {
             return Ok(Some(Position::START));
         }
+        // No SQLite table has so many rows.
+        let Ok(row) = i64::try_from(revision.get()) else { return Ok(None) };
         let reader = Arc::clone(&self.reader);
         let reading = tokio::task::spawn_blocking(move || {
             let known = "SELECT revision, hash FROM entries WHERE revision = ?1";
             let db = guard(&reader);
             let mut known = db.prepare_cached(known)?;
-            known.query_row([revision.get()], |row| position(row.get(0)?, row.get(1)?)).optional()
+            known.query_row([row], |row| position(row.get(0)?, row.get(1)?)).optional()
         });
         match reading.await {
             Ok(found) => found.map_err(|error| read_error(error, Revision::START)),

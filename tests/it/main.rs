@@ -31,6 +31,7 @@ mod orders;
 mod pages;
 mod properties;
 mod python;
+mod record;
 mod redis;
 mod refusals;
 mod scenario;
