@@ -3,16 +3,19 @@
 
     verify.py EXPORT.jsonl… [--trust VKEY]… [--proto journal.proto]
 
-EXPORT.jsonl is what `withheld journal export` writes; an export that was made in parts is given in parts, in order. VKEY is a
-verifier key of the service, which you have from its operators, not from the export. Exit code 0: everything holds.
+EXPORT.jsonl is what `withheld journal export` writes; an export that was made in parts is given in parts, in order.
+VKEY is a verifier key of the service, which you have from its operators, not from the export. Exit code 0: everything
+holds.
 
 What is checked, and where the rules are written down:
 
-1. The chain (README, "How it works"): the hash of entry N is SHA-256("withheld.journal.v1\\n", hash N-1, payload N), where
-   the hash before the first entry is 32 zero bytes, and revisions are 1, 2, 3 …
-2. The readable form: `entry` is what `payload` says by journal.proto, in protobuf's own JSON. Nothing of it is believed.
-3. Each checkpoint: a signed note (c2sp.org/signed-note) by a key that is trusted, whose text (c2sp.org/tlog-checkpoint) is
-   the name, a revision and the hash of that entry in Base64. The chain has to have that hash there.
+1. The chain (README, "How it works"): the hash of entry N is SHA-256("withheld.journal.v1\\n", hash N-1, payload N),
+   where the hash before the first entry is 32 zero bytes, and revisions are 1, 2, 3 …
+2. The readable form: `entry` is what `payload` says by journal.proto, in protobuf's own JSON. It is made anew, and
+   compared.
+3. Each checkpoint: a signed note (c2sp.org/signed-note) by a key that is trusted, whose text
+   (c2sp.org/tlog-checkpoint) is the name, a revision and the hash of that entry in Base64. The chain has to have that
+   hash there.
 """
 
 import argparse
@@ -45,8 +48,7 @@ def unbase64(text):
 def read_proto(text):
     """The messages, each with its fields by number, and the enums, each with its names by number."""
     messages, enums, fields, names = {}, {}, None, None
-    for line in re.sub(r"//.*", "", text).splitlines():
-        line = line.strip()
+    for line in map(str.strip, re.sub(r"//.*", "", text).splitlines()):
         if block := re.fullmatch(r"(message|enum) (\w+) \{", line):
             fields = messages.setdefault(block[2], {}) if block[1] == "message" else None
             names = enums.setdefault(block[2], {}) if block[1] == "enum" else None
@@ -102,6 +104,18 @@ def timestamp(data):
     return text + (f".{digits}Z" if digits else "Z")
 
 
+SCALARS = {
+    "bool": bool,
+    "bytes": lambda value: base64.b64encode(value).decode(),
+    "fixed64": str,
+    "google.protobuf.Timestamp": timestamp,
+    "sint64": lambda value: str((value >> 1) ^ -(value & 1)),
+    "string": bytes.decode,
+    "uint32": int,
+    "uint64": str,
+}
+
+
 class Decoder:
     """Makes of bytes what protobuf's JSON would show, by field names as in the .proto file."""
 
@@ -109,25 +123,13 @@ class Decoder:
         self.messages, self.enums = read_proto(proto)
 
     def scalar(self, kind, value):
-        if kind in self.enums:
-            return self.enums[kind].get(value, value)
         if kind in self.messages:
             return self.message(kind, value)
-        if kind in ("uint64", "fixed64"):
-            return str(value)
-        if kind == "sint64":
-            return str((value >> 1) ^ -(value & 1))
-        if kind == "bool":
-            return bool(value)
-        if kind == "string":
-            return value.decode()
-        if kind == "bytes":
-            return base64.b64encode(value).decode()
-        if kind == "google.protobuf.Timestamp":
-            return timestamp(value)
-        if kind == "uint32":
-            return value
-        raise Bad(f"the type `{kind}` is not known here")
+        if kind in self.enums:
+            return self.enums[kind].get(value, value)
+        if kind not in SCALARS:
+            raise Bad(f"the type `{kind}` is not known here")
+        return SCALARS[kind](value)
 
     def packed(self, kind, data):
         at = 0
