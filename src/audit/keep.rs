@@ -121,7 +121,8 @@ enum KeepError {
     #[error("the last checkpoint cannot be held against the journal")]
     Unread(#[source] ReadError),
     #[error(
-        "the journal does not have what the last checkpoint says, revision `{0}`: entries were lost or rewritten, see `withheld journal verify --checkpoints`"
+        "the journal does not have what the last checkpoint says, revision `{0}`: entries were lost or rewritten, and `withheld \
+         journal verify --checkpoints` says more; if a backup was put in its place, set this file aside, and keep it"
     )]
     DoesNotHold(Revision),
     #[error("writing broke off")]

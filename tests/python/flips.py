@@ -24,8 +24,9 @@ if said := found(data):
 flips = 0
 for at, byte in enumerate(data):
     line = 1 + data.count(b"\n", 0, at)
-    # Every bit of what is signed or chained would take a while longer, and find no more: each bit's turn comes.
-    for bit in {at % 8, (at + 3) % 8, (at * 5 + 1) % 8}:
+    # Every bit where the same can be written in two ways: at the end of Base64, and in what JSON escapes.
+    both_ways = b"=" in data[at : at + 3] or b"\\" in data[max(at - 5, 0) : at + 1]
+    for bit in range(8) if both_ways else {at % 8, (at + 3) % 8, (at * 5 + 1) % 8}:
         bent = data[:at] + bytes([byte ^ 1 << bit]) + data[at + 1 :]
         said = found(bent)
         if not said or not said.startswith(f"line {line}"):

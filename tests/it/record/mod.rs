@@ -94,7 +94,7 @@ impl Record {
             .protect_accounts(pb::ProtectAccountsRequest { accounts, context: mk_context("", "") })
             .await
             .unwrap();
-        let items = mk_items([("account_id", "7"), ("handle", "@x"), ("post_id", "8"), ("hashtag", "#é\u{1}\u{7f}")]);
+        let items = mk_items([("account_id", "7"), ("handle", "@x"), ("post_id", "8"), ("hashtag", "#é\u{1f}\u{7f}")]);
         let spec =
             pb::OrderSpec { confidential_reason: "as \"told\"\n".to_owned(), ..mk_order("order", &["IN", "BR"]) };
         orders.apply_order(mk_apply(spec, items)).await.unwrap();
