@@ -3,20 +3,23 @@
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = [
+    let public = [
         "withheld/v1/common.proto",
         "withheld/v1/visibility.proto",
         "withheld/v1/order.proto",
         "withheld/v1/protection.proto",
+        "withheld/v1/audit.proto",
         "withheld/v1/error.proto",
-        "withheld/journal/v1/journal.proto",
     ];
+    let stored = ["withheld/journal/v1/journal.proto"];
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=data");
-    let descriptors = protox::compile(files, ["proto"])?;
-    let public = protox::compile(files.get(..5).unwrap_or_default(), ["proto"])?;
+    let descriptors = protox::compile(public.iter().chain(&stored), ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("withheld.v1.bin"), prost::Message::encode_to_vec(&public))?;
+    for (files, name) in [(public.as_slice(), "withheld.v1.bin"), (&stored, "withheld.journal.v1.bin")] {
+        let described = protox::compile(files, ["proto"])?;
+        std::fs::write(out.join(name), prost::Message::encode_to_vec(&described))?;
+    }
     // Maps in order, so that the same entry is the same bytes in every process.
     tonic_prost_build::configure().btree_map(".withheld.journal.v1").compile_fds(descriptors)?;
     Ok(())

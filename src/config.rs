@@ -136,6 +136,20 @@ pub struct ServeArgs {
     #[arg(help_heading = "Orders")]
     #[arg(long, env = "WITHHELD_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// A file with a key that checkpoints of the record are signed with, as `withheld journal key new` makes it; while a
+    /// key is being replaced, both, separated by commas [default: checkpoints are not signed]
+    #[arg(help_heading = "Record")]
+    #[arg(long, env = "WITHHELD_CHECKPOINT_KEY", value_name = "FILE", value_delimiter = ',')]
+    pub checkpoint_key: Vec<PathBuf>,
+    /// A checkpoint is made about this often, if the journal has gone on
+    #[arg(help_heading = "Record")]
+    #[arg(long, env = "WITHHELD_CHECKPOINT_EVERY", default_value = "1h", value_name = "DURATION",
+          value_parser = interval, allow_hyphen_values = true)]
+    pub checkpoint_every: Duration,
+    /// The file it is added to [default: beside the SQLite journal, or withheld-data/NAMESPACE.checkpoints]
+    #[arg(help_heading = "Record")]
+    #[arg(long, env = "WITHHELD_CHECKPOINT_LOG", value_name = "FILE")]
+    pub checkpoint_log: Option<PathBuf>,
     /// What is logged: off, error, warn, info, debug or trace, and more of some parts, like info,withheld::journal=debug
     /// [RUST_LOG is read where WITHHELD_LOG_LEVEL is not set]
     #[arg(help_heading = "Log")]

@@ -19,6 +19,8 @@ pub mod record;
 pub mod index;
 pub mod replica;
 
+pub mod audit;
+
 pub mod api;
 pub mod desk;
 
@@ -52,5 +54,7 @@ pub mod pb {
     /// What the journal stores.
     pub mod journal_v1 {
         tonic::include_proto!("withheld.journal.v1");
+        /// The descriptors of what it stores, to decode any of it into readable JSON.
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/withheld.journal.v1.bin"));
     }
 }

@@ -22,7 +22,9 @@ use tower::Layer as _;
 use tracing::{error, info, warn};
 
 use crate::access::{self, Guard, Refusal, Refusals};
-use crate::api::{Context, Deadlines, Orders, Protections, Visibility, too_much_held, turned_away};
+use crate::api::{Audit, Context, Deadlines, Orders, Protections, Visibility, too_much_held, turned_away};
+use crate::audit::keep::{Checkpoints, KeysError, read_keys};
+use crate::audit::log::CheckpointLog;
 use crate::clock::Clock;
 use crate::config::{ConnectionAge, HttpListen, JournalUrl, ServeArgs};
 use crate::desk;
@@ -45,7 +47,11 @@ use crate::trace;
 /// What timeline services may call.
 const QUERY_SERVICES: &[&str] = &[pb::visibility_service_server::SERVICE_NAME];
 /// What operators may call.
-const ADMIN_SERVICES: &[&str] = &[pb::order_service_server::SERVICE_NAME, pb::protection_service_server::SERVICE_NAME];
+const ADMIN_SERVICES: &[&str] = &[
+    pb::order_service_server::SERVICE_NAME,
+    pb::protection_service_server::SERVICE_NAME,
+    pb::audit_service_server::SERVICE_NAME,
+];
 
 /// What both listeners have beside these.
 const COMMON_SERVICES: &[&str] =
@@ -82,6 +88,9 @@ pub enum ServeError {
     /// The journal on Redis cannot be set up.
     #[error(transparent)]
     SetUp(#[from] SetUpError),
+    /// Checkpoints cannot be signed.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// There is no place for a snapshot.
     #[error("the snapshot `{path}` has no place")]
     Snapshot {
@@ -118,8 +127,10 @@ pub enum ServeError {
 }
 
 fn journal(args: &ServeArgs) -> Result<(Arc<dyn Journal>, Snapshots), ServeError> {
-    let snapshots = |beside: PathBuf| -> Result<Snapshots, ServeError> {
-        let path = args.snapshot.clone().unwrap_or(beside);
+    let snapshots = || -> Result<Snapshots, ServeError> {
+        let Some(path) = args.snapshot.clone().or_else(|| args.journal.beside("snapshot")) else {
+            return Ok(Snapshots::none());
+        };
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
             made.map_err(|source| ServeError::Snapshot { path: path.clone(), source })?;
@@ -132,15 +143,13 @@ fn journal(args: &ServeArgs) -> Result<(Arc<dyn Journal>, Snapshots), ServeError
             Ok((Arc::new(MemoryJournal::default()), Snapshots::none()))
         }
         JournalUrl::Sqlite(path) => {
-            let mut beside = path.as_os_str().to_owned();
-            beside.push(".snapshot");
             let journal = SqliteJournal::open(path)?;
             metrics::journal_connected(true);
-            Ok((Arc::new(journal), snapshots(beside.into())?))
+            Ok((Arc::new(journal), snapshots()?))
         }
         JournalUrl::Redis(url) => {
             let options = RedisOptions { on_link: linked, ..args.journal.redis(url) };
-            let snapshots = snapshots(format!("withheld-data/{}.snapshot", options.namespace).into())?;
+            let snapshots = snapshots()?;
             let journal = Arc::new(RedisJournal::open(options)?);
             Ok((Arc::clone(&journal) as _, snapshots.shared(journal)))
         }
@@ -181,6 +190,7 @@ fn reflection(services: &[&str]) -> Result<Routes, ServeError> {
 /// What the listeners have in common.
 struct Running {
     context: Context,
+    audit: Audit,
     keep_uploads: Duration,
     gate: Gate,
     access: access::Current,
@@ -205,7 +215,8 @@ impl Running {
             .max_encoding_message_size(MAX_ADMIN_MESSAGE);
         let protections =
             pb::protection_service_server::ProtectionServiceServer::new(Protections::new(self.context.clone()));
-        health.add_service(orders).add_service(protections)
+        let audit = pb::audit_service_server::AuditServiceServer::new(self.audit.clone());
+        health.add_service(orders).add_service(protections).add_service(audit)
     }
 
     /// Turns away who may not call what a listener serves, and has that recorded.
@@ -306,12 +317,14 @@ pub async fn run(
         unknown_viewer: args.unknown_viewer.into(),
         max_batch: args.max_batch as usize,
     };
+    let checkpoints = Checkpoints::new(read_keys(&args.checkpoint_key)?, replica.clone());
     let [(query_health, query_health_service), (admin_health, admin_health_service)] =
         [tonic_health::server::health_reporter(), tonic_health::server::health_reporter()];
     let (fault, mut faults) = mpsc::channel(8);
     let services = [QUERY_SERVICES, ADMIN_SERVICES, COMMON_SERVICES].concat();
     let calls = Calls::new(&DESCRIPTORS, &services, clock.clone()).map_err(|_| ServeError::Ended("counting calls"))?;
     let running = Running {
+        audit: Audit::new(context.clone(), Arc::clone(&journal), checkpoints.clone()),
         context,
         keep_uploads: args.keep_uploads,
         // Ready-means-loaded: before anything listens, nothing reports SERVING.
@@ -377,6 +390,9 @@ pub async fn run(
     });
     tokio::spawn(desk_work);
     tokio::spawn(desk::discard_old_uploads(desk, args.keep_uploads, Duration::from_mins(1)));
+    if let Some(log) = args.checkpoint_log.or_else(|| args.journal.beside("checkpoints")).map(CheckpointLog::at) {
+        tokio::spawn(checkpoints.keep(Arc::clone(&journal), log, args.checkpoint_every));
+    }
     // The replica goes on until nothing is appended any more.
     let fold_stop = CancellationToken::new();
     let mut following = tokio::spawn(replica::run(replica.clone(), journal, snapshots, fold_stop.clone()));

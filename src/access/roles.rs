@@ -101,6 +101,9 @@ const APPROVE: Roles = Roles::of(&[Approver, Admin]);
 /// Who decides that an account is not protected any more.
 const UNPROTECT: Roles = Roles::of(&[Admin]);
 
+/// Who looks at the record itself.
+const AUDIT: Roles = Roles::of(&[Auditor, Admin]);
+
 /// Every method, by service and name, and who may call it.
 pub const MATRIX: &[(&str, &str, Roles)] = &[
     ("withheld.v1.VisibilityService", "Check", ASK),
@@ -125,6 +128,9 @@ pub const MATRIX: &[(&str, &str, Roles)] = &[
     ("withheld.v1.ProtectionService", "ProtectAccounts", DO),
     ("withheld.v1.ProtectionService", "UnprotectAccounts", UNPROTECT),
     ("withheld.v1.ProtectionService", "ListProtectedAccounts", SEE),
+    ("withheld.v1.AuditService", "ListEntries", AUDIT),
+    ("withheld.v1.AuditService", "VerifyJournal", AUDIT),
+    ("withheld.v1.AuditService", "GetCheckpoint", AUDIT),
 ];
 
 /// What is asked of who calls a method.

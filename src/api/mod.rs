@@ -3,6 +3,7 @@
 //! A handler is parse → look up or submit → render. Past `parse` there is no bare number or text; every error becomes a
 //! status in `status`, and nowhere else.
 
+mod audit;
 mod deadline;
 mod explain;
 mod orders;
@@ -28,6 +29,7 @@ use deadline::deadline;
 use parse::Consistency;
 use status::ServiceError;
 
+pub use audit::Audit;
 pub use deadline::Deadlines;
 pub use orders::Orders;
 pub use protection::Protections;

@@ -8,12 +8,15 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::access::{Refusal, Roles};
+use crate::audit::keep::NotNow;
 use crate::desk::DeskError;
 use crate::domain::ids::{OrderId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::territory::TerritoryError;
+use crate::journal::ReadError;
 use crate::metrics::{self, Shed};
 use crate::pb::v1::ErrorReason;
+use crate::record::DecodeError;
 
 /// Fields that are missing or malformed: a request parses whole, or is refused naming every one of them.
 #[derive(Debug, Default)]
@@ -53,12 +56,22 @@ pub(super) enum ServiceError {
     DeadlinePassed,
     CutOff,
     Refused(Refusal),
+    Read(ReadError),
+    EntryUnreadable { revision: Revision, source: DecodeError },
+    Verifying,
+    NoCheckpoint { why: NotNow, age: Duration },
     Internal(String),
 }
 
 impl From<BadFields> for ServiceError {
     fn from(fields: BadFields) -> Self {
         Self::BadFields(fields)
+    }
+}
+
+impl From<ReadError> for ServiceError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
     }
 }
 
@@ -248,12 +261,45 @@ impl From<ServiceError> for Status {
                 let message = "the service has stopped before this was answered; a command may have been written: send it again under its request_id";
                 answer(Code::Unavailable, Reason::ShuttingDown, message).retry(soon)
             }
+            ServiceError::Read(error) => read(error),
+            ServiceError::EntryUnreadable { revision, source } => {
+                let message = format!("entry `{revision}` cannot be read: {source}");
+                answer(Code::DataLoss, Reason::JournalDamaged, message).with("revision", revision)
+            }
+            ServiceError::Verifying => {
+                let message = "the journal is being verified already, one at a time: try again when that is done";
+                answer(Code::ResourceExhausted, Reason::Overloaded, message).retry(Duration::from_secs(1))
+            }
+            ServiceError::NoCheckpoint { why, age } => match why {
+                NotNow::NoKey => answer(Code::FailedPrecondition, Reason::NoCheckpointKey, why),
+                NotNow::Loading => answer(Code::Unavailable, Reason::Loading, why).retry(soon),
+                NotNow::Stale => {
+                    answer(Code::Unavailable, Reason::TooStale, why).with("age_ms", age.as_millis()).retry(soon)
+                }
+            },
             ServiceError::Internal(cause) => {
                 tracing::error!(cause, "a call failed by a fault of this program");
                 answer(Code::Internal, Reason::Internal, "a fault of the service; it has been logged")
             }
         }
         .status()
+    }
+}
+
+fn read(error: ReadError) -> Answer {
+    use ErrorReason as Reason;
+    let message = error.to_string();
+    match error {
+        ReadError::Unavailable(source) => {
+            tracing::warn!(%source, "the journal cannot be read");
+            answer(Code::Unavailable, Reason::JournalUnavailable, message).retry(Duration::from_secs(1))
+        }
+        ReadError::Corrupt { revision, .. } => {
+            answer(Code::DataLoss, Reason::JournalDamaged, message).with("revision", revision)
+        }
+        ReadError::Diverged { revision, .. } => {
+            answer(Code::FailedPrecondition, Reason::JournalDiverged, message).with("revision", revision)
+        }
     }
 }
 

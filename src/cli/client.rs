@@ -13,6 +13,7 @@ use super::error::CliError;
 use super::output::{say, waiting};
 use crate::clock::new_id;
 use crate::pb::v1 as pb;
+use pb::audit_service_client::AuditServiceClient;
 use pb::order_service_client::OrderServiceClient;
 use pb::protection_service_client::ProtectionServiceClient;
 use pb::visibility_service_client::VisibilityServiceClient;
@@ -77,6 +78,10 @@ impl Client {
     pub(super) async fn protections(&self) -> Result<ProtectionServiceClient<Channel>, CliError> {
         let channel = self.connect(&self.admin_endpoint).await?;
         Ok(ProtectionServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    pub(super) async fn audit(&self) -> Result<AuditServiceClient<Channel>, CliError> {
+        Ok(AuditServiceClient::new(self.connect(&self.admin_endpoint).await?))
     }
 
     /// Who and why, under a request id of its own.

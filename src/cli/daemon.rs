@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::error::CliError;
 use super::output::{Output, say};
 use super::{Cli, SERVE};
+use crate::audit::keep::read_keys;
 use crate::clock::Clock;
 use crate::config::ServeArgs;
 use crate::config::layers::{ConfigError, layered};
@@ -54,7 +55,8 @@ pub(super) fn validate(args: &ServeArgs, settings: &Settings, out: &mut Output) 
     let data = Live::load(args).map(|_| ()).map_err(|error| causes(&error));
     let journal = args.journal.check_files().map_err(|error| causes(&error));
     let traces = Destination::from_env().map(|_| ()).map_err(|error| causes(&error));
-    let problems: Vec<String> = [data, journal, traces].into_iter().filter_map(Result::err).collect();
+    let keys = read_keys(&args.checkpoint_key).map(|_| ()).map_err(|error| causes(&error));
+    let problems: Vec<String> = [data, journal, keys, traces].into_iter().filter_map(Result::err).collect();
     let warnings = strange_variables();
     if out.is_json() {
         let setting = |setting: &Setting| json!({"name": setting.name, "value": setting.shown, "source": setting.source.as_str()});

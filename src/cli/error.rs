@@ -39,6 +39,14 @@ impl CliError {
         Self::Runtime { message: message.into(), reason: String::new(), fields: Vec::new(), hint: None }
     }
 
+    /// The same, about something.
+    pub(super) fn of(mut self, what: impl std::fmt::Display) -> Self {
+        if let Self::Runtime { message, .. } = &mut self {
+            *message = format!("`{what}`: {message}");
+        }
+        self
+    }
+
     pub(super) fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Self {
         // The innermost cause: what is around it are names of layers.
         let mut cause: &dyn Error = error;

@@ -72,7 +72,7 @@ impl Cli {
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
         match &cli.command {
             Command::Serve(args) => args.check()?,
-            Command::Journal(command) => command.journal().check()?,
+            Command::Journal(command) => command.check()?,
             _ => {}
         }
         Ok(Self { settings, ..cli })
@@ -194,7 +194,7 @@ async fn dispatch(global: Global, command: Command, settings: Settings) -> Resul
         Command::Explain(args) => queries::explain(args, &client()?, &mut out).await,
         Command::Watch(args) => queries::watch(args, &client()?, &mut out).await,
         Command::Protect(command) => protect::run(command, &client()?, &mut out).await,
-        Command::Journal(command) => journal::run(command, &mut out).await,
+        Command::Journal(command) => journal::run(command, &client()?, &mut out).await,
         Command::Healthcheck(args) => queries::healthcheck(args, &client()?, &mut out).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

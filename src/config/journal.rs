@@ -173,6 +173,23 @@ impl JournalArgs {
     }
 }
 
+impl JournalArgs {
+    /// A file of this kind that belongs to the journal: beside it, or, if it is elsewhere, under its name. `None` for a
+    /// journal that ends with the process.
+    #[must_use]
+    pub fn beside(&self, kind: &str) -> Option<PathBuf> {
+        match &self.journal {
+            JournalUrl::Memory => None,
+            JournalUrl::Sqlite(path) => {
+                let mut beside = path.as_os_str().to_owned();
+                beside.push(format!(".{kind}"));
+                Some(beside.into())
+            }
+            JournalUrl::Redis(_) => Some(format!("withheld-data/{}.{kind}", self.redis.redis_namespace).into()),
+        }
+    }
+}
+
 impl std::fmt::Display for JournalArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.journal.fmt(f)

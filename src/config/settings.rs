@@ -99,8 +99,8 @@ impl Settings {
         let in_file = |name: &str| file.as_ref().is_some_and(|(_, values)| values.contains_key(name));
         let setting = |arg: &Arg| {
             let name = arg.get_long()?;
-            let raw = given.try_get_raw(arg.get_id().as_str()).ok().flatten().and_then(|mut values| values.next());
-            let raw = raw.map(|raw| raw.to_string_lossy().into_owned());
+            let raw = given.try_get_raw(arg.get_id().as_str()).ok().flatten();
+            let raw = raw.map(|values| values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","));
             let source = match given.value_source(arg.get_id().as_str()) {
                 Some(ValueSource::CommandLine) => Source::Flag,
                 Some(ValueSource::EnvVariable) => Source::Environment,

@@ -81,6 +81,15 @@ impl Journal for MemoryJournal {
         Ok(end(&self.lock()))
     }
 
+    async fn position(&self, revision: Revision) -> Result<Option<Position>, ReadError> {
+        let at = usize::try_from(revision.get()).unwrap_or(usize::MAX);
+        let rows = self.lock();
+        Ok(match at.checked_sub(1) {
+            None => Some(Position::START),
+            Some(at) => rows.get(at).map(|(hash, _)| Position { revision, hash: *hash }),
+        })
+    }
+
     async fn changed(&self, seen: Revision) {
         // The sender is this journal's own, so waiting cannot fail.
         let _ = self.end.subscribe().wait_for(|end| *end > seen).await;

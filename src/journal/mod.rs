@@ -48,8 +48,12 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        f.write_str(&hex(&self.0))
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for Hash {
@@ -133,6 +137,33 @@ impl AppendError {
     }
 }
 
+/// What is wrong with an entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// There are later ones, or the journal says so.
+    #[error("it is missing")]
+    Missing,
+    /// Its contents, its hash, or the entry before are not what they were.
+    #[error("its hash should be {expected}, by its contents and the entry before, and is {}", hex(found))]
+    Hash {
+        /// What its contents and the entry before make of it.
+        expected: Hash,
+        /// What is stored: 32 bytes, unless its length is damaged, too.
+        found: Vec<u8>,
+    },
+    /// The journal names another hash for its end than the entry there has.
+    #[error("the journal says that it ends there, with hash {found}, and the entry has hash {expected}")]
+    End {
+        /// The entry's.
+        expected: Hash,
+        /// The journal's mark.
+        found: Hash,
+    },
+    /// What keeps the journal is damaged there, or further on, where entries may have been.
+    #[error("what the journal is stored in is damaged there")]
+    Storage,
+}
+
 /// Why there are no entries to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -140,12 +171,12 @@ pub enum ReadError {
     #[error("the journal cannot be read")]
     Unavailable(#[source] Source),
     /// An entry is not what was written.
-    #[error("entry `{revision}` of the journal is damaged: {why}")]
+    #[error("entry `{revision}` of the journal is damaged: {damage}")]
     Corrupt {
         /// Which.
         revision: Revision,
         /// What was found.
-        why: &'static str,
+        damage: Damage,
     },
     /// The journal has another history than the caller: it does not have the entry the caller stands at.
     #[error("{}", diverged(*revision, *end))]
@@ -206,6 +237,22 @@ pub trait Journal: Send + Sync + 'static {
     /// If it cannot be read.
     async fn tail(&self) -> Result<Position, ReadError>;
 
+    /// The place in this journal's history at a revision, to read on from: `None` if the journal ends before it. As it is
+    /// stored: only what is read after it is checked.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    async fn position(&self, revision: Revision) -> Result<Option<Position>, ReadError>;
+
+    /// Has what keeps the journal look for damage of its own, which may take as long as reading all of it. Entries are
+    /// chained and vouch for each other, but for none that was lost from the end.
+    ///
+    /// # Errors
+    /// `Corrupt` with the revision after which entries may have been lost.
+    async fn examine(&self) -> Result<(), ReadError> {
+        Ok(())
+    }
+
     /// Returns when there may be entries after a revision; it may return without there being any.
     async fn changed(&self, seen: Revision);
 }
@@ -242,12 +289,12 @@ fn chained(
     for (revision, hash, payload) in rows {
         position = position.after(&payload);
         let revision_wanted = position.revision;
-        let corrupt = |why| ReadError::Corrupt { revision: revision_wanted, why };
+        let corrupt = |damage| ReadError::Corrupt { revision: revision_wanted, damage };
         if Revision::new(revision) != revision_wanted {
-            return Err(corrupt("it is missing"));
+            return Err(corrupt(Damage::Missing));
         }
         if position.hash.as_bytes().as_slice() != hash {
-            return Err(corrupt("its hash does not match its contents and the entry before"));
+            return Err(corrupt(Damage::Hash { expected: position.hash, found: hash }));
         }
         entries.push(StoredEntry { position, payload: payload.into() });
     }
@@ -298,16 +345,39 @@ pub async fn verify(
     journal: &dyn Journal,
     mut progress: impl FnMut(Revision, Revision),
 ) -> Result<Position, ReadError> {
+    walk(journal, |entries, end| {
+        if let Some(last) = entries.last() {
+            progress(last.position().revision, end);
+        }
+    })
+    .await
+}
+
+/// The same; `visit` is shown all entries in order, some at a time, each with the last revision.
+///
+/// # Errors
+/// Names the first bad entry.
+pub async fn walk(
+    journal: &dyn Journal,
+    mut visit: impl FnMut(&[StoredEntry], Revision),
+) -> Result<Position, ReadError> {
     let end = journal.tail().await?;
     let mut at = Position::START;
     loop {
         let entries = journal.read(at, BATCH).await?;
         let Some(last) = entries.last() else { break };
         at = last.position();
-        progress(at.revision, end.revision.max(at.revision));
+        if let Some(entry) = entries.iter().find(|entry| entry.position().revision == end.revision)
+            && entry.position() != end
+        {
+            let damage = Damage::End { expected: entry.position().hash, found: end.hash };
+            return Err(ReadError::Corrupt { revision: end.revision, damage });
+        }
+        visit(&entries, end.revision.max(at.revision));
     }
     if at.revision < end.revision {
-        return Err(ReadError::Corrupt { revision: at.revision.next(), why: "it is missing" });
+        return Err(ReadError::Corrupt { revision: at.revision.next(), damage: Damage::Missing });
     }
+    journal.examine().await?;
     Ok(at)
 }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use tokio::sync::watch;
 
-use super::{AppendError, Hash, Journal, Position, ReadError, StoredEntry, chained};
+use super::{AppendError, Damage, Hash, Journal, Position, ReadError, StoredEntry, chained};
 use crate::domain::ids::Revision;
 
 /// "wthh", in the header of the file: it is a journal of this program.
@@ -33,6 +33,9 @@ pub enum OpenError {
         /// Who has it.
         pid: String,
     },
+    /// Nothing in it.
+    #[error("`{0}` is empty: there is no journal in it; give the file that `withheld serve` writes, or a copy of it")]
+    Empty(PathBuf),
     /// Not one of ours.
     #[error("`{0}` is an SQLite file of another program: give another --journal")]
     Foreign(PathBuf),
@@ -101,7 +104,9 @@ impl SqliteJournal {
         let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let open = || Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite);
         let writer = open()?;
-        known_format(&writer, path)?;
+        if !known_format(&writer, path)? {
+            return Err(OpenError::Empty(path.to_owned()));
+        }
         Self::over(writer, open()?, None).map_err(sqlite)
     }
 
@@ -211,12 +216,7 @@ fn append(db: &mut Connection, expected: Position, payloads: &[Vec<u8>]) -> Resu
 }
 
 fn read(db: &Connection, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
-    let unavailable = |error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
-            ReadError::Corrupt { revision: after.revision.next(), why: "the file is damaged" }
-        }
-        _ => ReadError::Unavailable(error.into()),
-    };
+    let unavailable = |error| read_error(error, after.revision);
     if after != Position::START {
         let known = "SELECT hash FROM entries WHERE revision = ?1";
         let mut known = db.prepare_cached(known).map_err(unavailable)?;
@@ -231,15 +231,67 @@ fn read(db: &Connection, after: Position, limit: usize) -> Result<Vec<StoredEntr
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut found = select.query(params![after.revision.get(), limit]).map_err(unavailable)?;
     let (mut rows, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = found.next().map_err(unavailable)? {
-        let payload: Vec<u8> = row.get(2).map_err(unavailable)?;
-        bytes += payload.len();
-        rows.push((row.get(0).map_err(unavailable)?, row.get(1).map_err(unavailable)?, payload));
-        if bytes > READ_BYTES {
-            break;
+    let mut broken = None;
+    while bytes <= READ_BYTES {
+        match found.next().and_then(|row| row.map(columns).transpose()) {
+            Ok(Some(row)) => {
+                bytes += row.2.len();
+                rows.push(row);
+            }
+            Ok(None) => break,
+            Err(error) => {
+                broken = Some(error);
+                break;
+            }
         }
     }
-    chained(after, rows)
+    // What is wrong with an entry before that one is the first that is wrong.
+    let entries = chained(after, rows)?;
+    match broken {
+        Some(error) => Err(read_error(error, entries.last().map_or(after.revision, |last| last.position().revision))),
+        None => Ok(entries),
+    }
+}
+
+fn columns(row: &rusqlite::Row<'_>) -> rusqlite::Result<(u64, Vec<u8>, Vec<u8>)> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+/// What reading on after a revision came to: whether the file is damaged, or only out of reach.
+fn read_error(error: rusqlite::Error, after: Revision) -> ReadError {
+    use rusqlite::{Error, ErrorCode};
+    let damaged = match &error {
+        // A table or column that is not there any more, a value of another type.
+        Error::SqlInputError { .. }
+        | Error::InvalidColumnType(..)
+        | Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..) => true,
+        Error::SqliteFailure(failure, _) => matches!(
+            failure.code,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch | ErrorCode::Unknown
+        ),
+        _ => false,
+    };
+    if damaged {
+        tracing::debug!(%error, %after, "the file of the journal is damaged");
+        ReadError::Corrupt { revision: after.next(), damage: Damage::Storage }
+    } else {
+        ReadError::Unavailable(error.into())
+    }
+}
+
+/// SQLite's own check of its pages: that each part of each is used once, and none is left over.
+fn examine(db: &Connection) -> Result<(), ReadError> {
+    let end = end(db).map_err(|error| read_error(error, Revision::START))?.revision;
+    let check = db.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    match check.map_err(|error| read_error(error, end))?.as_str() {
+        "ok" => Ok(()),
+        said => {
+            tracing::debug!(said, "the file of the journal is damaged");
+            Err(ReadError::Corrupt { revision: end.next(), damage: Damage::Storage })
+        }
+    }
 }
 
 #[async_trait]
@@ -264,9 +316,34 @@ impl Journal for SqliteJournal {
         let reader = Arc::clone(&self.reader);
         let reading = tokio::task::spawn_blocking(move || end(&guard(&reader)));
         match reading.await {
-            Ok(end) => end.map_err(|error| ReadError::Unavailable(error.into())),
+            Ok(end) => end.map_err(|error| read_error(error, Revision::START)),
             Err(error) => Err(ReadError::Unavailable(error.into())),
         }
+    }
+
+    async fn position(&self, revision: Revision) -> Result<Option<Position>, ReadError> {
+        if revision == Revision::START {
+            return Ok(Some(Position::START));
+        }
+        // No SQLite table has so many rows.
+        let Ok(row) = i64::try_from(revision.get()) else { return Ok(None) };
+        let reader = Arc::clone(&self.reader);
+        let reading = tokio::task::spawn_blocking(move || {
+            let known = "SELECT revision, hash FROM entries WHERE revision = ?1";
+            let db = guard(&reader);
+            let mut known = db.prepare_cached(known)?;
+            known.query_row([row], |row| position(row.get(0)?, row.get(1)?)).optional()
+        });
+        match reading.await {
+            Ok(found) => found.map_err(|error| read_error(error, Revision::START)),
+            Err(error) => Err(ReadError::Unavailable(error.into())),
+        }
+    }
+
+    async fn examine(&self) -> Result<(), ReadError> {
+        let reader = Arc::clone(&self.reader);
+        let examining = tokio::task::spawn_blocking(move || examine(&guard(&reader)));
+        examining.await.unwrap_or_else(|error| Err(ReadError::Unavailable(error.into())))
     }
 
     async fn changed(&self, seen: Revision) {

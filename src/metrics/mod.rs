@@ -15,6 +15,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+use crate::audit::checkpoint::Checkpoint;
 use crate::domain::due::{self, Deadline};
 use crate::domain::ids::Revision;
 use crate::domain::order::OrderState;
@@ -68,6 +69,12 @@ metrics! {
         "How often following the journal failed and was taken up again.";
     CONNECTED = Gauge "withheld_journal_connected" "1 while there is a connection to the journal, else 0.";
     RECONNECTS = Counter "withheld_journal_reconnects_total" "Connections to the journal made after the first.";
+    CHECKPOINT_REVISION = Gauge "withheld_checkpoint_revision"
+        "The revision of the last signed checkpoint in --checkpoint-log; 0 if there is none.";
+    CHECKPOINT_TIME = Gauge "withheld_checkpoint_timestamp_seconds"
+        "When that was signed, in seconds since 1970; 0 if there is none.";
+    CHECKPOINT_FAILURES = Counter "withheld_checkpoint_failures_total"
+        "How often a checkpoint was due and none was written, or the last one did not hold against the journal.";
     INDEX_BYTES = Gauge "withheld_index_bytes" "Memory of the index that queries are answered from.";
     CONNECTIONS = Gauge "withheld_connections" "Open gRPC connections, by listener.";
     ACCEPT_ERRORS = Counter "withheld_accept_errors_total"
@@ -124,6 +131,9 @@ struct Metrics {
     follower_restarts: Counter,
     connected: Gauge,
     reconnects: Counter,
+    checkpoint_revision: Gauge,
+    checkpoint_time: Gauge,
+    checkpoint_failures: Counter,
     index_bytes: Gauge,
     doors: [Doorkeeping; 3],
     sheds: [Counter; 5],
@@ -169,6 +179,9 @@ impl Metrics {
             follower_restarts: metrics::counter!(FOLLOWER_RESTARTS.name),
             connected: metrics::gauge!(CONNECTED.name),
             reconnects: metrics::counter!(RECONNECTS.name),
+            checkpoint_revision: metrics::gauge!(CHECKPOINT_REVISION.name),
+            checkpoint_time: metrics::gauge!(CHECKPOINT_TIME.name),
+            checkpoint_failures: metrics::counter!(CHECKPOINT_FAILURES.name),
             index_bytes: metrics::gauge!(INDEX_BYTES.name),
             doors: ["queries", "admin", "http"].map(Doorkeeping::registered),
             refused: ["queries", "admin"].map(|listener| {
@@ -207,6 +220,17 @@ pub fn journal_reconnected() {
 /// Following the journal failed and is taken up again.
 pub fn follower_restarted() {
     METRICS.follower_restarts.increment(1);
+}
+
+/// This is the last checkpoint in the file.
+pub fn checkpoint_kept(last: &Checkpoint) {
+    METRICS.checkpoint_revision.set(last.position.revision.get() as f64);
+    METRICS.checkpoint_time.set(last.at.map_or(0.0, |at| at.as_millisecond() as f64 / 1e3));
+}
+
+/// None was written although it was time to.
+pub fn checkpoint_failed() {
+    METRICS.checkpoint_failures.increment(1);
 }
 
 /// Of what there was too much.

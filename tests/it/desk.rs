@@ -84,6 +84,10 @@ impl<J: Journal> Journal for Held<J> {
         self.inner.tail().await
     }
 
+    async fn position(&self, revision: Revision) -> Result<Option<Position>, ReadError> {
+        self.inner.position(revision).await
+    }
+
     async fn changed(&self, seen: Revision) {
         self.inner.changed(seen).await;
     }

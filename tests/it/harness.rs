@@ -15,6 +15,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 use withheld::pb::v1 as pb;
+use withheld::pb::v1::audit_service_client::AuditServiceClient;
 use withheld::pb::v1::order_service_client::OrderServiceClient;
 use withheld::pb::v1::protection_service_client::ProtectionServiceClient;
 use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
@@ -175,6 +176,10 @@ impl Service {
     pub async fn orders(&self) -> OrderServiceClient<Channel> {
         let client = OrderServiceClient::connect(self.admin.clone()).await.unwrap();
         client.max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20)
+    }
+
+    pub async fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::connect(self.admin.clone()).await.unwrap()
     }
 
     pub async fn protections(&self) -> ProtectionServiceClient<Channel> {

@@ -32,6 +32,7 @@ mod orders;
 mod pages;
 mod properties;
 mod python;
+mod record;
 mod redis;
 mod refusals;
 mod scenario;

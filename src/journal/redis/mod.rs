@@ -398,6 +398,20 @@ impl Journal for RedisJournal {
         self.writer.scripts.ends(&session).await.map(|ends| ends.settled).map_err(unavailable)
     }
 
+    async fn position(&self, revision: Revision) -> Result<Option<Position>, ReadError> {
+        if revision == Revision::START {
+            return Ok(Some(Position::START));
+        }
+        let session = self.session().await?;
+        // What is not settled yet is shown to nobody.
+        let settled = self.writer.scripts.ends(&session).await.map_err(unavailable)?.settled.revision;
+        if revision > settled {
+            return Ok(None);
+        }
+        let hash = self.hash_at(&session, revision).await.map_err(unavailable)?;
+        Ok(hash.map(|hash| Position { revision, hash }))
+    }
+
     async fn changed(&self, seen: Revision) {
         let session = self.link.connected().await;
         // Whatever comes of it, the caller looks for itself.

@@ -42,8 +42,8 @@ impl Recent {
     pub(super) fn extend(&mut self, after: Position, entries: &[StoredEntry]) {
         let end = self.end();
         let Some(last) = entries.last() else { return };
-        if last.position().revision <= end.revision && after.revision >= self.base.revision {
-            // Somebody reads again what is kept already.
+        if last.position().revision <= end.revision {
+            // Somebody reads again what is kept already, or was: an auditor, who reads from the first entry on.
             return;
         }
         let fresh = entries
@@ -130,6 +130,18 @@ mod tests {
         assert_eq!(recent.lost(at(5), other[1].position()), Lost::Replaced);
         assert_eq!(recent.lost(at(5), other[3].position()), Lost::Replaced);
         assert_eq!(recent.lost(other[0].position(), at(2)), Lost::Unknown);
+    }
+
+    #[test]
+    fn who_reads_from_the_first_entry_on_takes_nothing_away_from_what_is_kept() {
+        let all = mk_entries(Position::START, &["aa", "bb", "cc", "dd", "ee"]);
+        let at = |revision: usize| all[revision - 1].position();
+        let mut recent = Recent::keeping(5);
+        recent.extend(Position::START, &all[..4]);
+        recent.extend(Position::START, &all[..2]);
+        recent.extend(Position::START, &all);
+        assert_eq!(recent.span(), (Revision::new(3), Revision::new(5)));
+        assert_eq!(recent.lost(at(5), at(3)), Lost::Tail(all[3..].to_vec()));
     }
 
     #[test]

@@ -268,3 +268,21 @@ pub async fn verifies_the_whole_chain<B: Backend>() {
     assert!(told.is_sorted() && told.len() > 1, "progress is told on the way: {told:?}");
     assert_eq!(told.last(), Some(&(10_000, 10_000)));
 }
+
+pub async fn tells_the_place_at_any_revision<B: Backend>() {
+    let backend = B::mk().await;
+    let journal = backend.open().await;
+    assert_eq!(journal.position(Revision::START).await.unwrap(), Some(Position::START));
+    assert_eq!(journal.position(Revision::new(1)).await.unwrap(), None, "it is empty");
+    append(&*journal, mk_payloads(0..20)).await;
+    for entry in read_all(&*journal, Position::START).await {
+        let there = journal.position(entry.position().revision).await.unwrap();
+        assert_eq!(there, Some(entry.position()));
+    }
+    let before = journal.position(Revision::new(12)).await.unwrap().unwrap();
+    assert_eq!(journal.read(before, 1).await.unwrap()[0].payload(), mk_payloads([12])[0]);
+    for beyond in [21, 22, u64::MAX] {
+        assert_eq!(journal.position(Revision::new(beyond)).await.unwrap(), None, "{beyond}");
+    }
+    journal.examine().await.unwrap();
+}

@@ -3,7 +3,7 @@
 mod conformance;
 mod damage;
 mod golden;
-mod on_redis;
+pub mod on_redis;
 mod sqlite;
 
 use std::path::PathBuf;
@@ -151,7 +151,8 @@ macro_rules! suite {
             refuses_another_history_at_the_same_revision keeps_every_acknowledged_entry_of_many_writers
             reads_in_parts_from_anywhere knows_a_position_of_another_history takes_payloads_of_every_size
             follows_every_entry_once_across_batches follows_across_a_reopening wakes_a_follower_when_something_is_appended
-            loses_nothing_when_a_follower_is_dropped_while_it_waits goes_on_after_a_reopening verifies_the_whole_chain);
+            loses_nothing_when_a_follower_is_dropped_while_it_waits goes_on_after_a_reopening verifies_the_whole_chain
+            tells_the_place_at_any_revision);
         suite!(@ $type; damage: names_the_first_bad_entry);
     })* };
     (@ $type:ty; $module:ident: $($case:ident)*) => { $(

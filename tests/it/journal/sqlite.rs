@@ -62,6 +62,14 @@ fn files_of_others_are_refused_and_left_as_they_are() {
         let said = SqliteJournal::open_read_only(path).unwrap_err().to_string();
         assert!(said.contains(says), "{said}");
     }
+    // Empty, or with nothing in it yet: nothing to look at.
+    let (empty, blank) = (dir.path().join("empty.db"), dir.path().join("blank.db"));
+    std::fs::write(&empty, "").unwrap();
+    rusqlite::Connection::open(&blank).unwrap().execute_batch("VACUUM").unwrap();
+    for path in [&empty, &blank] {
+        let said = SqliteJournal::open_read_only(path).unwrap_err().to_string();
+        assert!(said.contains("there is no journal in it") && said.contains(path.to_str().unwrap()), "{said}");
+    }
     assert!(refused(dir.path()).contains("cannot be opened"));
     assert!(refused(&text.join("journal.db")).contains("cannot be opened"), "a file is no directory");
 }

@@ -1,0 +1,81 @@
+//! `withheld journal verify`: the whole chain, and the checkpoints that were kept of it.
+
+use serde_json::json;
+
+use super::{CheckpointArgs, open};
+use crate::audit::verify::{VerifyError, verify};
+use crate::cli::client::Client;
+use crate::cli::error::CliError;
+use crate::cli::output::{Output, counted, progress};
+use crate::config::JournalArgs;
+use crate::domain::ids::Revision;
+use crate::journal::{Hash, Journal, Position, ReadError};
+use crate::pb::v1 as pb;
+use crate::record::decode;
+
+pub(super) async fn here(args: &JournalArgs, kept: &CheckpointArgs, out: &mut Output) -> Result<(), CliError> {
+    let checkpoints = kept.read()?;
+    let journal = open(args).await?;
+    let bar = progress(0, "verifying");
+    let count = checkpoints.len();
+    let end = verify(&*journal, checkpoints, |at, of| {
+        bar.set_length(of.get());
+        bar.set_position(at.get());
+    });
+    let end = end.await.map_err(|error| match error {
+        // The cause alone does not say of which file.
+        VerifyError::Journal(error @ ReadError::Unavailable(_)) => CliError::runtime(error).of(args),
+        error => CliError::runtime(error),
+    })?;
+    bar.finish_and_clear();
+    if end.revision.get() > 0 {
+        readable(&*journal, end).await?;
+    }
+    whole(end, count, out)
+}
+
+/// The last entry is one this program can read: a newer one's journal is told apart from a damaged one.
+async fn readable(journal: &dyn Journal, end: Position) -> Result<(), CliError> {
+    let before = journal.position(Revision::new(end.revision.get().saturating_sub(1))).await;
+    let Some(before) = before.map_err(CliError::runtime)? else { return Ok(()) };
+    for last in journal.read(before, 1).await.map_err(CliError::runtime)? {
+        decode(last.payload()).map_err(CliError::runtime)?;
+    }
+    Ok(())
+}
+
+fn whole(end: Position, checkpoints: usize, out: &mut Output) -> Result<(), CliError> {
+    let Position { revision, hash } = end;
+    if out.is_json() {
+        let (revision, hash) = (revision.to_string(), hash.to_string());
+        return out.json(&json!({"valid": true, "revision": revision, "hash": hash, "checkpoints": checkpoints}));
+    }
+    let hold = match checkpoints {
+        0 => String::new(),
+        1 => "; 1 checkpoint holds".to_owned(),
+        _ => format!("; {} hold", counted(checkpoints as u64, "checkpoint")),
+    };
+    out.line(format!("the chain is whole: {revision} entries, the last has hash {hash}{hold}"))
+}
+
+pub(super) async fn remote(client: &Client, out: &mut Output) -> Result<(), CliError> {
+    let mut audit = client.audit().await?;
+    let mut steps = audit.verify_journal(client.request(pb::VerifyJournalRequest {})).await?.into_inner();
+    let bar = progress(0, "verifying");
+    let result = loop {
+        match steps.message().await?.and_then(|message| message.step) {
+            Some(pb::verify_journal_response::Step::Progress(progress)) => {
+                bar.set_length(progress.end_revision);
+                bar.set_position(progress.revision);
+            }
+            Some(pb::verify_journal_response::Step::Result(result)) => break result,
+            None => return Err(CliError::failed("the service did not say what it found")),
+        }
+    };
+    bar.finish_and_clear();
+    if let Some(bad) = result.first_bad {
+        return Err(CliError::failed(format!("entry `{}` of the journal is damaged: {}", bad.revision, bad.what)));
+    }
+    let hash = result.hash.try_into().map_err(|_| CliError::failed("the service answered with half a hash"))?;
+    whole(Position { revision: Revision::new(result.revision), hash: Hash::from_bytes(hash) }, 0, out)
+}
