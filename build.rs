@@ -8,13 +8,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "withheld/v1/visibility.proto",
         "withheld/v1/order.proto",
         "withheld/v1/protection.proto",
+        "withheld/v1/report.proto",
         "withheld/v1/error.proto",
         "withheld/journal/v1/journal.proto",
     ];
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=data");
     let descriptors = protox::compile(files, ["proto"])?;
-    let public = protox::compile(files.get(..5).unwrap_or_default(), ["proto"])?;
+    let public = protox::compile(files.get(..6).unwrap_or_default(), ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("withheld.v1.bin"), prost::Message::encode_to_vec(&public))?;
     // Maps in order, so that the same entry is the same bytes in every process.

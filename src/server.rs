@@ -21,7 +21,7 @@ use tonic::service::Routes;
 use tower::Layer as _;
 use tracing::{error, info, warn};
 
-use crate::api::{Context, Deadlines, Orders, Protections, Visibility};
+use crate::api::{Context, Deadlines, Orders, Protections, Reports, Visibility};
 use crate::clock::Clock;
 use crate::config::{ConnectionAge, HttpListen, JournalUrl, ServeArgs};
 use crate::desk;
@@ -44,7 +44,11 @@ use crate::trace;
 /// What timeline services may call.
 const QUERY_SERVICES: &[&str] = &[pb::visibility_service_server::SERVICE_NAME];
 /// What operators may call.
-const ADMIN_SERVICES: &[&str] = &[pb::order_service_server::SERVICE_NAME, pb::protection_service_server::SERVICE_NAME];
+const ADMIN_SERVICES: &[&str] = &[
+    pb::order_service_server::SERVICE_NAME,
+    pb::protection_service_server::SERVICE_NAME,
+    pb::report_service_server::SERVICE_NAME,
+];
 
 /// What both listeners have beside these.
 const COMMON_SERVICES: &[&str] =
@@ -198,7 +202,8 @@ impl Running {
             .max_encoding_message_size(MAX_ADMIN_MESSAGE);
         let protections =
             pb::protection_service_server::ProtectionServiceServer::new(Protections::new(self.context.clone()));
-        health.add_service(orders).add_service(protections)
+        let reports = pb::report_service_server::ReportServiceServer::new(Reports::new(self.context.clone()));
+        health.add_service(orders).add_service(protections).add_service(reports)
     }
 
     /// Serves one socket until its end; to be run where its calls are to run.

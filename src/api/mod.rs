@@ -10,6 +10,7 @@ mod page;
 mod parse;
 mod protection;
 mod render;
+mod report;
 mod status;
 mod visibility;
 mod watch;
@@ -31,6 +32,7 @@ use status::ServiceError;
 pub use deadline::Deadlines;
 pub use orders::Orders;
 pub use protection::Protections;
+pub use report::Reports;
 pub use visibility::Visibility;
 
 /// The longest wait for a revision.

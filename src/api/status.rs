@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use crate::desk::DeskError;
 use crate::domain::ids::{OrderId, Revision};
 use crate::domain::rejection::Rejection;
+use crate::domain::report::notice::NoticeError;
 use crate::domain::territory::TerritoryError;
 use crate::pb::v1::ErrorReason;
 
@@ -41,6 +42,7 @@ pub(super) enum ServiceError {
     BatchTooLarge { field: &'static str, limit: usize, actual: usize },
     BadPageToken,
     OrderNotFound(OrderId),
+    OrderNotPublic(OrderId),
     Desk(DeskError),
     RevisionNotWritten { wanted: Revision, at: Revision },
     RevisionNotReached { wanted: Revision, at: Revision },
@@ -175,6 +177,10 @@ impl From<ServiceError> for Status {
                 answer(Code::InvalidArgument, Reason::BadPageToken, message).field("page_token", message)
             }
             ServiceError::OrderNotFound(order) => rejected(Rejection::OrderNotFound(order)),
+            ServiceError::OrderNotPublic(order) => {
+                let message = NoticeError::NotPublic(order.clone());
+                answer(Code::FailedPrecondition, Reason::OrderNotPublic, message).with("order_id", order)
+            }
             ServiceError::Desk(error) => desk(error),
             ServiceError::RevisionNotWritten { wanted, at } => {
                 let message = format!("the journal has no revision `{wanted}` yet: it ends at {at}");
