@@ -13,6 +13,7 @@ use crate::clock::new_id;
 use crate::pb::v1 as pb;
 use pb::order_service_client::OrderServiceClient;
 use pb::protection_service_client::ProtectionServiceClient;
+use pb::report_service_client::ReportServiceClient;
 use pb::visibility_service_client::VisibilityServiceClient;
 
 const MAX_MESSAGE: usize = 64 << 20;
@@ -74,6 +75,11 @@ impl Client {
     pub(super) async fn protections(&self) -> Result<ProtectionServiceClient<Channel>, CliError> {
         let channel = self.connect(&self.admin_endpoint).await?;
         Ok(ProtectionServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    pub(super) async fn reports(&self) -> Result<ReportServiceClient<Channel>, CliError> {
+        let channel = self.connect(&self.admin_endpoint).await?;
+        Ok(ReportServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
     }
 
     /// Who and why, under a request id of its own.

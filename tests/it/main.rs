@@ -33,6 +33,7 @@ mod properties;
 mod python;
 mod redis;
 mod refusals;
+mod reports;
 mod scenario;
 mod scrape;
 mod service;

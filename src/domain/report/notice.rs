@@ -87,9 +87,10 @@ pub fn of(order: &Order, now: Timestamp) -> Result<Notice, NoticeError> {
         body: format!(
             "The {what} names {items} items, which are {named} different accounts and posts and {} lines that name none, or \
              one once more. Effect was given for {given}; territory: {holds}. Links are listed as received; items that were \
-             named in another way, {} of them, are not listed.",
+             named in another way, {} of them, are not listed. Legal basis: {}.",
             items.saturating_sub(named),
             items.saturating_sub(links),
+            spec.legal_basis.join("; "),
         ),
         action_taken: match given {
             0 => "No",

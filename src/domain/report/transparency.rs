@@ -254,11 +254,24 @@ fn name(territory: &Territory) -> String {
     }
 }
 
+/// Which counts of these rows, and of that of their sums as the last, are suppressed. A row has a count for each column.
+#[must_use]
+pub fn suppressed(counts: &[Vec<u64>], min_cell: u64) -> Vec<Vec<bool>> {
+    let with_rest = counts.iter().map(|row| {
+        let get = |column: Column| row.get(column.at()).copied().unwrap_or_default();
+        let rest = get(Column::AccountsSpecified).saturating_sub(get(Column::AccountsAlsoRemovedOwnRules));
+        row.iter().copied().chain([rest]).collect()
+    });
+    let rows: Vec<Vec<u64>> = with_rest.collect();
+    let mut suppressed = suppress(Table { rows: &rows, families: &families(), hidden: &[NOT_REMOVED] }, min_cell);
+    suppressed.iter_mut().for_each(|row| row.truncate(COLUMNS));
+    suppressed
+}
+
 fn publish(tallies: &BTreeMap<String, Tally>, counts: &[Vec<u64>], min_cell: u64) -> Report {
-    let table = Table { rows: counts, families: &families(), hidden: &[NOT_REMOVED] };
-    let suppressed = suppress(table, min_cell);
+    let suppressed = suppressed(counts, min_cell);
     let cells = |counts: &[u64], hidden: &[bool]| {
-        counts.iter().zip(hidden).take(COLUMNS).map(|(count, hidden)| (!hidden).then_some(*count)).collect()
+        counts.iter().zip(hidden).map(|(count, hidden)| (!hidden).then_some(*count)).collect()
     };
     let rows = tallies.iter().zip(counts).zip(&suppressed).map(|(((territory, tally), counts), hidden)| Row {
         territory: territory.clone(),
@@ -326,9 +339,9 @@ impl Tally {
         }
     }
 
-    /// All counts, with the one that is not told last.
+    /// All counts, by column.
     fn count(&self, state: &State, now: Timestamp, wanted: impl Fn(Confidentiality) -> bool + Copy) -> Vec<u64> {
-        let mut counts = vec![0_u64; COLUMNS + 1];
+        let mut counts = vec![0_u64; COLUMNS];
         let mut add = |at: usize, more: u64| {
             if let Some(count) = counts.get_mut(at) {
                 *count += more;
@@ -345,7 +358,7 @@ impl Tally {
                 let mut decisions = removing(state, set, now, wanted);
                 decisions.any(|own| self.countries.minus(own.spec().territory.countries()).is_empty())
             });
-            add(if removed { Column::AccountsAlsoRemovedOwnRules.at() } else { NOT_REMOVED }, 1);
+            add(Column::AccountsAlsoRemovedOwnRules.at(), u64::from(removed));
         }
         for fate in self.posts.values() {
             for column in post_columns(*fate) {
