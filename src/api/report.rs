@@ -285,7 +285,10 @@ fn query(request: &pb::GetTransparencyReportRequest, now: Timestamp) -> Result<Q
         asked => asked,
     };
     if min_cell == 2 {
-        bad.add("min_cell", "`2` would suppress counts of 1 only, which are known by that: take 3 or more, or 1 for none");
+        bad.add(
+            "min_cell",
+            "`2` would suppress counts of 1 only, which are known by that: take 3 or more, or 1 for none",
+        );
     }
     if min_cell > MOST_MIN_CELL {
         bad.add("min_cell", format!("`{min_cell}` is too much: at most {MOST_MIN_CELL}"));

@@ -39,7 +39,10 @@ async fn health_is_told_on_both_listeners_for_the_whole_and_each_service() {
     let service = Service::start(&journal).await;
     for (endpoint, names) in [
         (&service.queries, ["", "withheld.v1.VisibilityService"].as_slice()),
-        (&service.admin, &["", "withheld.v1.OrderService", "withheld.v1.ProtectionService"]),
+        (
+            &service.admin,
+            &["", "withheld.v1.OrderService", "withheld.v1.ProtectionService", "withheld.v1.ReportService"],
+        ),
     ] {
         for name in names {
             assert_eq!(status_of(endpoint, name).await, Ok(ServingStatus::Serving), "{name}");

@@ -33,9 +33,27 @@ mod tests {
     #[test]
     fn nothing_received_is_a_formula_or_a_number_and_all_of_it_can_be_read_back() {
         for text in [
-            "=cmd|' /C calc'!A0", "+1", "-1", "@handle", "\t=1", "\r=1", "\n=1", " =1", "＝1", "'quoted", "''", "'",
-            "1022611122105425723", "007", "1.36E+18", "#hashtag", "\u{feff}=1",
-            "https://example.org/,\"x\"", "a;=1", "word", "",
+            "=cmd|' /C calc'!A0",
+            "+1",
+            "-1",
+            "@handle",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            " =1",
+            "＝1",
+            "'quoted",
+            "''",
+            "'",
+            "1022611122105425723",
+            "007",
+            "1.36E+18",
+            "#hashtag",
+            "\u{feff}=1",
+            "https://example.org/,\"x\"",
+            "a;=1",
+            "word",
+            "",
         ] {
             let cell = received(text);
             assert_eq!(cell.strip_prefix('\'').unwrap_or(&cell), text);

@@ -79,7 +79,10 @@ pub(super) async fn run(order_id: String, csv: bool, client: &Client, out: &mut 
     bar.finish_and_clear();
     // A report that is cut short must not pass for a whole one.
     if got != head.items {
-        return Err(CliError::failed(format!("the report ended after {got} of {} items: ask for it again", head.items)));
+        return Err(CliError::failed(format!(
+            "the report ended after {got} of {} items: ask for it again",
+            head.items
+        )));
     }
     if json {
         out.bytes(b"\n]\n}\n")
@@ -88,8 +91,7 @@ pub(super) async fn run(order_id: String, csv: bool, client: &Client, out: &mut 
     } else {
         let more = got.saturating_sub(shown.len() as u64);
         out.table(&["line", "type", "locator", "done", "effect given", "ended", "by", "why"], shown)?;
-        let hint =
-            if more > 0 { format!("; {more} more, by `--csv` or `--output json`") } else { String::new() };
+        let hint = if more > 0 { format!("; {more} more, by `--csv` or `--output json`") } else { String::new() };
         out.line(format!("{}{hint}", counted(got, "item")))
     }
 }
@@ -169,9 +171,8 @@ fn effect(item: &pb::EnforcementItem) -> [String; 3] {
 
 fn item_record(head: &pb::EnforcementReportHead, item: &pb::EnforcementItem) -> Vec<String> {
     let [given, ended, by] = effect(item);
-    let periods = item.effect.iter().map(|period| {
-        format!("{}/{}", time(period.from.as_ref()), time(period.until.as_ref()))
-    });
+    let periods =
+        item.effect.iter().map(|period| format!("{}/{}", time(period.from.as_ref()), time(period.until.as_ref())));
     vec![
         received(&head.order_id),
         received(&head.external_ref),

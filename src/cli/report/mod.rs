@@ -126,7 +126,9 @@ mod tests {
             let months = period(text).unwrap();
             assert_eq!((months.first.as_str(), months.last.as_str()), (first, last), "{text}");
         }
-        for text in ["", "21", "2021-", "2021-2", "2021-13", "2021-00", "2021-h1", "2021-H3", "2021-Q5", "2021-02-01", "+021"] {
+        for text in
+            ["", "21", "2021-", "2021-2", "2021-13", "2021-00", "2021-h1", "2021-H3", "2021-Q5", "2021-02-01", "+021"]
+        {
             assert!(period(text).is_err(), "{text}");
         }
     }

@@ -34,7 +34,10 @@ pub(super) async fn run(order_id: String, client: &Client, out: &mut Output) -> 
     }
     bar.finish_and_clear();
     if got != head.links {
-        return Err(CliError::failed(format!("the notice ended after {got} of {} links: ask for it again", head.links)));
+        return Err(CliError::failed(format!(
+            "the notice ended after {got} of {} links: ask for it again",
+            head.links
+        )));
     }
     out.bytes(b"\n]}]}}\n")
 }

@@ -49,7 +49,8 @@ pub fn effects(order: &Order, now: Timestamp) -> Vec<Effect> {
         (until, change.unwrap_or(EffectEnd::Expired))
     };
     let past = order.intervals().into_iter().filter(|interval| interval.from <= now);
-    past.map(|interval| Effect { from: interval.from, ended: interval.until.filter(|at| *at <= now).map(end) }).collect()
+    past.map(|interval| Effect { from: interval.from, ended: interval.until.filter(|at| *at <= now).map(end) })
+        .collect()
 }
 
 /// The same for an item that takes effect with the order, and was perhaps lifted on its own.

@@ -51,8 +51,7 @@ pub struct Notice {
 /// # Errors
 /// `WrongState`.
 pub fn applied(order: &Order, now: Timestamp) -> Result<(), Rejection> {
-    let wrong =
-        || Rejection::WrongState { order: order.id().clone(), state: order.state(now), command: "reported on" };
+    let wrong = || Rejection::WrongState { order: order.id().clone(), state: order.state(now), command: "reported on" };
     order.applied().map(|_| ()).ok_or_else(wrong)
 }
 

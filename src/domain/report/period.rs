@@ -121,17 +121,29 @@ mod tests {
         assert!(error.contains("`2021-02` is not over yet"), "{error}");
         let leap = Period::of(month("2023-12"), month("2024-02"), end.max("2030-01-01T00:00:00Z".parse().unwrap()));
         let leap = leap.unwrap();
-        assert_eq!((leap.from().to_string(), leap.until().to_string()), (
-            "2023-12-01T00:00:00Z".to_owned(),
-            "2024-03-01T00:00:00Z".to_owned()
-        ));
+        assert_eq!(
+            (leap.from().to_string(), leap.until().to_string()),
+            ("2023-12-01T00:00:00Z".to_owned(), "2024-03-01T00:00:00Z".to_owned())
+        );
         let error = Period::of(month("2021-02"), month("2021-01"), end).unwrap_err().to_string();
         assert!(error.contains("`2021-01`, before it begins with `2021-02`"), "{error}");
     }
 
     #[test]
     fn what_is_no_month_is_refused_by_name() {
-        for text in ["", "2021", "2021-2", "2021-13", "2021-00", "21-02", "2021-02-01", "+021-02", "0000-01", "9999-01", "2021/02"] {
+        for text in [
+            "",
+            "2021",
+            "2021-2",
+            "2021-13",
+            "2021-00",
+            "21-02",
+            "2021-02-01",
+            "+021-02",
+            "0000-01",
+            "9999-01",
+            "2021/02",
+        ] {
             let error = text.parse::<Month>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{text}` is not a month")), "{error}");
         }

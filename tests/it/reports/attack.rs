@@ -123,7 +123,8 @@ impl Attack {
             return false;
         }
         let open = |(_, (from, to)): &(usize, &Range)| to > from;
-        let Some((at, (from, to))) = ranges.iter().enumerate().filter(open).min_by_key(|(_, (from, to))| to - from) else {
+        let Some((at, (from, to))) = ranges.iter().enumerate().filter(open).min_by_key(|(_, (from, to))| to - from)
+        else {
             return true;
         };
         let (from, to) = (*from, *to);

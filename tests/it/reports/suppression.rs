@@ -22,7 +22,13 @@ fn publish(counts: &[Vec<u64>], suppressed: &[Vec<bool>], rules: Vec<Rule>) -> P
 }
 
 /// That every small count is suppressed, and no suppressed one is known.
-fn holds(counts: &[Vec<u64>], suppressed: &[Vec<bool>], rules: Vec<Rule>, limit: u64, far: i64) -> Result<(), TestCaseError> {
+fn holds(
+    counts: &[Vec<u64>],
+    suppressed: &[Vec<bool>],
+    rules: Vec<Rule>,
+    limit: u64,
+    far: i64,
+) -> Result<(), TestCaseError> {
     let all: Vec<Vec<u64>> = counts.iter().cloned().chain([totals(counts)]).collect();
     for (row, counts) in all.iter().enumerate() {
         for (column, count) in counts.iter().enumerate() {
