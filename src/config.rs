@@ -291,7 +291,7 @@ pub struct ServeArgs {
     #[arg(help_heading = "Listeners")]
     #[arg(long, env = "WITHHELD_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// Where operators work (OrderService, ProtectionService); keep it on loopback: nobody is asked who they are
+    /// Where operators work (OrderService, ProtectionService, ReportService); keep it on loopback: nobody is asked who they are
     #[arg(help_heading = "Listeners")]
     #[arg(long, env = "WITHHELD_ADMIN_LISTEN", default_value = "127.0.0.1:50052", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
