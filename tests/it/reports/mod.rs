@@ -2,6 +2,7 @@
 
 mod attack;
 mod commands;
+mod counting;
 mod february;
 mod suppression;
 
