@@ -1,6 +1,6 @@
 """What the transparency report of February 2021 should say, from the scenario's lists and verdicts alone.
 
-february.py SCENARIO MONTHS...: for the orders received in these months, the counts by territory that are not 0, as JSON.
+february.py SCENARIO MONTHS...: the counts that are not 0, by territory, of orders received in these months, as JSON.
 Shares nothing with the service: knows the lists, the links in them, the protected accounts, and what was done by day.
 """
 
