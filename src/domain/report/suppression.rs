@@ -29,6 +29,9 @@ pub struct Table<'a> {
     pub hidden: &'a [usize],
 }
 
+/// With how many other rows a count is tried to be moved, beside that of sums.
+const PARTNERS: usize = 32;
+
 /// A change by one, up or down, of some columns of a row; or of some rows of a column.
 type Steps = Vec<(usize, i64)>;
 
@@ -121,13 +124,17 @@ impl Search<'_> {
         [true, false].into_iter().find_map(|strict| {
             let mut best: Option<(u64, Vec<Place>)> = None;
             for columns in moves.get(place.1)? {
-                for rows in self.across(place.0) {
+                for rows in self.across(place) {
                     for sign in [1, -1] {
                         let most = best.as_ref().map_or(u64::MAX, |(cost, _)| *cost);
                         let moved = rows.iter().flat_map(|(row, up)| {
                             columns.iter().map(move |(column, more)| ((*row, *column), up * more * sign))
                         });
                         best = self.cost(moved, strict, most).or(best);
+                        if best.as_ref().is_some_and(|(cost, _)| *cost == 0) {
+                            // All of it is suppressed already.
+                            return best.map(|(_, more)| more);
+                        }
                     }
                 }
             }
@@ -135,10 +142,16 @@ impl Search<'_> {
         })
     }
 
-    /// The changes of a column that leave its sum as it is, and this row not.
-    fn across(&self, row: usize) -> impl Iterator<Item = [(usize, i64); 2]> {
+    /// The changes of a column that leave its sum as it is, and this count not. Of many rows that may give or take, the next
+    /// few: looking at all would take the square of their number.
+    fn across(&self, (row, column): Place) -> impl Iterator<Item = [(usize, i64); 2]> {
         let total = self.counts.len().saturating_sub(1);
-        (0..=total).filter(move |other| *other != row).map(move |other| {
+        let hidden = self.hidden.contains(&column);
+        let movable = move |other: &usize| {
+            hidden || self.counts.get(*other).and_then(|counts| counts.get(column)).is_some_and(|count| *count > 0)
+        };
+        let others = (row + 1..total).chain(0..row.min(total)).filter(movable).take(PARTNERS);
+        std::iter::once(total).filter(move |total| row != *total).chain(others).map(move |other| {
             let same = row == total || other == total;
             [(row, 1), (other, if same { 1 } else { -1 })]
         })

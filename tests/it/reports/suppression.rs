@@ -126,3 +126,17 @@ fn nothing_is_suppressed_where_nothing_is_small_and_everything_small_where_all_i
     assert!(hidden[0][25] && hidden[1][25], "the only row is not told by its sum");
     assert_eq!(suppressed(&[], 10).len(), 1);
 }
+
+/// A report of more territories than there are countries does not keep anybody waiting.
+#[test]
+fn a_table_of_two_thousand_rows_is_done_soon() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let counts = proptest::collection::vec(row(), 2_000).new_tree(&mut runner).unwrap().current();
+    let began = std::time::Instant::now();
+    let hidden = suppressed(&counts, 10);
+    let took = began.elapsed();
+    let all = hidden.iter().flatten().filter(|hidden| **hidden).count();
+    println!("{} rows, {all} of {} counts suppressed in {took:?}", counts.len(), hidden.len() * COLUMNS);
+    assert!(took < std::time::Duration::from_secs(20), "{took:?}");
+}
