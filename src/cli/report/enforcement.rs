@@ -75,6 +75,11 @@ pub(super) async fn run(order_id: String, csv: bool, client: &Client, out: &mut 
         }
         got += items.len() as u64;
         bar.set_position(got);
+        if shown.len() == SHOWN {
+            // The head has said how many more there are.
+            got = head.items;
+            break;
+        }
     }
     bar.finish_and_clear();
     // A report that is cut short must not pass for a whole one.

@@ -9,7 +9,9 @@ use withheld::pb::v1::order_service_client::OrderServiceClient;
 use withheld::pb::v1::report_service_client::ReportServiceClient;
 
 use super::until_ready;
-use crate::harness::{Service, mk_accounts, mk_apply, mk_context, mk_items, mk_journal, mk_order, mk_worldwide};
+use crate::harness::{
+    Service, approve, mk_accounts, mk_apply, mk_context, mk_items, mk_journal, mk_order, mk_worldwide,
+};
 use crate::python::python;
 use crate::time::{Clocked, secs, stamp};
 
@@ -66,6 +68,17 @@ async fn an_enforcement_report_is_a_table_json_and_csv_that_no_spreadsheet_runs_
     let (_dir, service) = desk().await;
     let (code, out, err) = run(&service, &["enforcement", "court-1"]);
     assert_eq!((code, out.contains("A court"), out.contains("9 items")), (0, true, true), "{out}{err}");
+
+    // People are shown the first hundred.
+    let long = mk_apply(mk_order("long", &["IN"]), mk_accounts(2_000..4_500));
+    let waits = service.orders().await.apply_order(long).await.unwrap().into_inner().order.unwrap();
+    assert_eq!(waits.state(), pb::OrderState::PendingApproval);
+    approve(&mut service.orders().await, "long").await.unwrap();
+    let (code, out, err) = run(&service, &["enforcement", "long"]);
+    assert_eq!((code, out.contains("2099"), out.contains("2100")), (0, true, false), "{out}{err}");
+    assert!(out.contains("2500 items; 2400 more, by `--csv` or `--output json`"), "{out}");
+    let (_, csv, _) = run(&service, &["enforcement", "long", "--csv"]);
+    assert_eq!(csv.lines().count(), 2_501);
 
     let report = service.cli_json(&["report", "enforcement", "court-1"]);
     let items = report["items"].as_array().unwrap();
