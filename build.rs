@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "withheld/v1/visibility.proto",
         "withheld/v1/order.proto",
         "withheld/v1/protection.proto",
+        "withheld/v1/report.proto",
         "withheld/v1/audit.proto",
         "withheld/v1/error.proto",
     ];

@@ -22,7 +22,7 @@ use tower::Layer as _;
 use tracing::{error, info, warn};
 
 use crate::access::{self, Guard, Refusal, Refusals};
-use crate::api::{Audit, Context, Deadlines, Orders, Protections, Visibility, too_much_held, turned_away};
+use crate::api::{Audit, Context, Deadlines, Orders, Protections, Reports, Visibility, too_much_held, turned_away};
 use crate::audit::keep::{Checkpoints, KeysError, read_keys};
 use crate::audit::log::CheckpointLog;
 use crate::clock::Clock;
@@ -50,6 +50,7 @@ const QUERY_SERVICES: &[&str] = &[pb::visibility_service_server::SERVICE_NAME];
 const ADMIN_SERVICES: &[&str] = &[
     pb::order_service_server::SERVICE_NAME,
     pb::protection_service_server::SERVICE_NAME,
+    pb::report_service_server::SERVICE_NAME,
     pb::audit_service_server::SERVICE_NAME,
 ];
 
@@ -215,8 +216,9 @@ impl Running {
             .max_encoding_message_size(MAX_ADMIN_MESSAGE);
         let protections =
             pb::protection_service_server::ProtectionServiceServer::new(Protections::new(self.context.clone()));
+        let reports = pb::report_service_server::ReportServiceServer::new(Reports::new(self.context.clone()));
         let audit = pb::audit_service_server::AuditServiceServer::new(self.audit.clone());
-        health.add_service(orders).add_service(protections).add_service(audit)
+        health.add_service(orders).add_service(protections).add_service(reports).add_service(audit)
     }
 
     /// Turns away who may not call what a listener serves, and has that recorded.

@@ -11,6 +11,7 @@ mod page;
 mod parse;
 mod protection;
 mod render;
+mod report;
 mod status;
 mod visibility;
 mod watch;
@@ -33,6 +34,7 @@ pub use audit::Audit;
 pub use deadline::Deadlines;
 pub use orders::Orders;
 pub use protection::Protections;
+pub use report::Reports;
 pub use status::{too_much_held, turned_away};
 pub use visibility::Visibility;
 

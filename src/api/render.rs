@@ -123,7 +123,7 @@ fn lifted_as_a_whole(order: &Order) -> Option<Timestamp> {
 }
 
 /// The public disposition of an item, its cause as a word, and as a sentence.
-fn done(
+pub(super) fn done(
     disposition: Disposition,
     resolution: Resolution,
     since: Since,

@@ -12,6 +12,7 @@ use crate::audit::keep::NotNow;
 use crate::desk::DeskError;
 use crate::domain::ids::{OrderId, Revision};
 use crate::domain::rejection::Rejection;
+use crate::domain::report::notice::NoticeError;
 use crate::domain::territory::TerritoryError;
 use crate::journal::ReadError;
 use crate::metrics::{self, Shed};
@@ -46,6 +47,7 @@ pub(super) enum ServiceError {
     BatchTooLarge { field: &'static str, limit: usize, actual: usize },
     BadPageToken,
     OrderNotFound(OrderId),
+    OrderNotPublic(OrderId),
     Desk(DeskError),
     RevisionNotWritten { wanted: Revision, at: Revision },
     RevisionNotReached { wanted: Revision, at: Revision },
@@ -204,6 +206,10 @@ impl From<ServiceError> for Status {
                 answer(Code::InvalidArgument, Reason::BadPageToken, message).field("page_token", message)
             }
             ServiceError::OrderNotFound(order) => rejected(Rejection::OrderNotFound(order)),
+            ServiceError::OrderNotPublic(order) => {
+                let message = NoticeError::NotPublic(order.clone());
+                answer(Code::FailedPrecondition, Reason::OrderNotPublic, message).with("order_id", order)
+            }
             ServiceError::Desk(error) => desk(error),
             ServiceError::RevisionNotWritten { wanted, at } => {
                 let message = format!("the journal has no revision `{wanted}` yet: it ends at {at}");

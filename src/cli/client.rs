@@ -16,6 +16,7 @@ use crate::pb::v1 as pb;
 use pb::audit_service_client::AuditServiceClient;
 use pb::order_service_client::OrderServiceClient;
 use pb::protection_service_client::ProtectionServiceClient;
+use pb::report_service_client::ReportServiceClient;
 use pb::visibility_service_client::VisibilityServiceClient;
 
 const MAX_MESSAGE: usize = 64 << 20;
@@ -82,6 +83,11 @@ impl Client {
 
     pub(super) async fn audit(&self) -> Result<AuditServiceClient<Channel>, CliError> {
         Ok(AuditServiceClient::new(self.connect(&self.admin_endpoint).await?))
+    }
+
+    pub(super) async fn reports(&self) -> Result<ReportServiceClient<Channel>, CliError> {
+        let channel = self.connect(&self.admin_endpoint).await?;
+        Ok(ReportServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
     }
 
     /// Who and why, under a request id of its own.

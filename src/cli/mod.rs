@@ -16,6 +16,7 @@ mod orders;
 mod output;
 mod protect;
 mod queries;
+mod report;
 mod show;
 mod token;
 
@@ -145,6 +146,9 @@ pub enum Command {
     /// The accounts on which orders are declined by default
     #[command(subcommand)]
     Protect(protect::ProtectCommand),
+    /// What goes back to an authority, and what is published
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Look after the journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
@@ -194,6 +198,7 @@ async fn dispatch(global: Global, command: Command, settings: Settings) -> Resul
         Command::Explain(args) => queries::explain(args, &client()?, &mut out).await,
         Command::Watch(args) => queries::watch(args, &client()?, &mut out).await,
         Command::Protect(command) => protect::run(command, &client()?, &mut out).await,
+        Command::Report(command) => report::run(command, &client()?, &mut out).await,
         Command::Journal(command) => journal::run(command, &client()?, &mut out).await,
         Command::Healthcheck(args) => queries::healthcheck(args, &client()?, &mut out).await,
         Command::Completions { shell } => {

@@ -28,7 +28,7 @@ pub(super) fn instrument(number: i32) -> String {
     word(pb::Instrument::try_from(number).unwrap_or_default().as_str_name(), "INSTRUMENT_")
 }
 
-fn confidentiality(number: i32) -> String {
+pub(super) fn confidentiality(number: i32) -> String {
     word(pb::Confidentiality::try_from(number).unwrap_or_default().as_str_name(), "CONFIDENTIALITY_")
 }
 
@@ -57,7 +57,7 @@ pub(super) fn seconds(at: Option<&prost_types::Timestamp>) -> String {
     time(at.map(|at| prost_types::Timestamp { seconds: at.seconds, nanos: 0 }).as_ref())
 }
 
-fn unset(text: String) -> Value {
+pub(super) fn unset(text: String) -> Value {
     if text.is_empty() { Value::Null } else { text.into() }
 }
 

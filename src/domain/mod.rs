@@ -23,6 +23,7 @@ pub mod policy;
 pub mod protection;
 pub mod regime;
 pub mod rejection;
+pub mod report;
 pub mod rules;
 pub mod spec;
 pub mod state;

@@ -35,6 +35,7 @@ mod python;
 mod record;
 mod redis;
 mod refusals;
+mod reports;
 mod scenario;
 mod scrape;
 mod service;

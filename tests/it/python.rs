@@ -14,7 +14,7 @@ fn root() -> &'static Path {
 }
 
 /// Python with the packages that a client needs.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let list = |file: &str| std::fs::read_to_string(root().join(file)).ok();
     let installed = list("target/test-venv/requirements.txt");
     let wanted = list("tests/python/requirements.txt");

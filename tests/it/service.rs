@@ -41,7 +41,13 @@ async fn health_is_told_on_both_listeners_for_the_whole_and_each_service() {
         (&service.queries, ["", "withheld.v1.VisibilityService"].as_slice()),
         (
             &service.admin,
-            &["", "withheld.v1.OrderService", "withheld.v1.ProtectionService", "withheld.v1.AuditService"],
+            &[
+                "",
+                "withheld.v1.OrderService",
+                "withheld.v1.ProtectionService",
+                "withheld.v1.AuditService",
+                "withheld.v1.ReportService",
+            ],
         ),
     ] {
         for name in names {
