@@ -58,6 +58,7 @@ pub(super) enum ServiceError {
     DeadlinePassed,
     CutOff,
     Refused(Refusal),
+    TooMuchHeld,
     Read(ReadError),
     EntryUnreadable { revision: Revision, source: DecodeError },
     Verifying,
@@ -174,7 +175,7 @@ impl Answer {
 #[must_use]
 pub fn too_much_held() -> Status {
     metrics::shed(Shed::RequestBytes);
-    ServiceError::Desk(DeskError::Overloaded).into()
+    ServiceError::TooMuchHeld.into()
 }
 
 /// What somebody is told who is turned away: not why nobody knows it, which would help to guess.
@@ -245,6 +246,10 @@ impl From<ServiceError> for Status {
             ServiceError::DeadlinePassed => {
                 let message = "the call's own deadline has passed; a command may have been written: send it again under its request_id";
                 answer(Code::DeadlineExceeded, Reason::DeadlinePassed, message)
+            }
+            ServiceError::TooMuchHeld => {
+                let message = "the service holds as much of requests as it may: nothing was changed";
+                answer(Code::ResourceExhausted, Reason::Overloaded, message).retry(soon)
             }
             ServiceError::Refused(Refusal::Unknown(_)) => {
                 let message = "who calls is not known here: show a client certificate or a bearer token that holds";

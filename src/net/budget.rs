@@ -14,6 +14,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::Status;
 
+/// A call that holds no more than this is not what fills the memory.
+const LITTLE: usize = 16 << 10;
+
 /// Shared by the calls of one listener. A clone is the same budget.
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -27,6 +30,11 @@ impl Budget {
     #[must_use]
     pub fn new(most: usize, refuse: fn() -> Status) -> Self {
         Self { most, held: Arc::default(), refuse }
+    }
+
+    /// How much may be held when this much of it is one call's: who asks little goes on when others have taken all.
+    const fn most_for(&self, held: usize) -> usize {
+        if held <= LITTLE { self.most.saturating_add(self.most / 4) } else { self.most }
     }
 
     pub(super) const fn body(self, inner: Incoming) -> Held {
@@ -52,7 +60,8 @@ impl HttpBody for Held {
         if let Some(data) = frame.data_ref() {
             let bytes = data.len();
             self.held += bytes;
-            if self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget.most {
+            let all = self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            if all > self.budget.most_for(self.held) {
                 return Poll::Ready(Some(Err((self.budget.refuse)())));
             }
         }

@@ -100,3 +100,78 @@ async fn lists_that_nobody_uses_and_lists_without_end_are_refused() {
     assert_eq!(counts.count("withheld_sheds_total{what=\"staged_list\",listener=\"admin\"}"), 2);
     assert_eq!(counts.count("withheld_sheds_total{what=\"items\",listener=\"admin\"}"), 2);
 }
+
+/// Half a message, on a stream of its own: gRPC's head says four megabytes, and one byte less is sent.
+async fn half_a_message(
+    sender: &mut h2::client::SendRequest<bytes::Bytes>,
+) -> (h2::client::ResponseFuture, h2::SendStream<bytes::Bytes>) {
+    const BYTES: usize = 4 << 20;
+    let request = http::Request::post("http://localhost/withheld.v1.VisibilityService/BatchCheck")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let mut ready = sender.clone().ready().await.unwrap();
+    let (answer, mut body) = ready.send_request(request.body(()).unwrap(), false).unwrap();
+    let head = [&[0][..], &u32::try_from(BYTES).unwrap().to_be_bytes()].concat();
+    body.send_data(head.into(), false).unwrap();
+    body.send_data(vec![0; BYTES - 1].into(), false).unwrap();
+    (answer, body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn halves_of_requests_do_not_fill_the_memory() {
+    let desk = Desk::mk();
+    desk.access("anonymous = [\"reader\"]\n");
+    let service = desk.service().await;
+    let address = service.queries.trim_start_matches("http://").to_owned();
+    let connect = async || {
+        let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(async move { connection.await });
+        sender
+    };
+    // 512 MiB are 128 of them.
+    let mut sender = connect().await;
+    let mut halves = Vec::new();
+    for _ in 0..160 {
+        halves.push(half_a_message(&mut sender).await);
+    }
+    let shed = "withheld_sheds_total{what=\"request_bytes\",listener=\"any\"}";
+    until("some are refused", async || Scrape::of(&service).await.count(shed) >= 20).await;
+    let (mut refusals, mut waiting) = (0, Vec::new());
+    for (answer, body) in halves {
+        match tokio::time::timeout(std::time::Duration::from_millis(100), answer).await {
+            Ok(Ok(response)) => {
+                assert_eq!(response.headers()["grpc-status"], "8");
+                refusals += 1;
+            }
+            Ok(Err(error)) => panic!("{error}"),
+            Err(_) => waiting.push(body),
+        }
+    }
+    assert!((20..=40).contains(&refusals), "{refusals}");
+    // While nothing is left, who asks little is answered, and who asks much is told to come back.
+    let queries = plain(&service.queries).await;
+    assert!(!ask(queries.clone(), tonic::Request::new(mk_check())).await.unwrap());
+    let (much, _body) = half_a_message(&mut connect().await).await;
+    let response = much.await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "8");
+    assert!(response.headers()["grpc-message"].to_str().unwrap().contains("as%20much%20of%20requests"), "{response:?}");
+    let memory = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+    let resident = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kibibytes: u64 = resident.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(kibibytes < 1_400 << 10, "{kibibytes} KiB");
+    // Once they are given up, all of it can be used again.
+    drop((waiting, sender));
+    until("they are gone", async || {
+        Scrape::of(&service).await.count("withheld_connections{listener=\"queries\"}") <= 2
+    })
+    .await;
+    let shed_before = Scrape::of(&service).await.count(shed);
+    let mut sender = connect().await;
+    let mut again = Vec::new();
+    for _ in 0..100 {
+        again.push(half_a_message(&mut sender).await);
+    }
+    assert!(!ask(queries, tonic::Request::new(mk_check())).await.unwrap());
+    assert_eq!(Scrape::of(&service).await.count(shed), shed_before);
+}
