@@ -5,6 +5,7 @@
 //! this program knows beforehand, never an id and never anything of an order.
 
 pub mod calls;
+mod turned_away;
 pub mod verdicts;
 
 use std::fmt::Write as _;
@@ -22,6 +23,8 @@ use crate::domain::order::OrderState;
 use crate::journal::{AppendError, Position};
 use crate::readiness::Readiness;
 use crate::replica::{Published, Replica};
+
+pub use turned_away::{Shed, Why, refused, shed};
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,55 +234,6 @@ pub fn checkpoint_kept(last: &Checkpoint) {
 /// None was written although it was time to.
 pub fn checkpoint_failed() {
     METRICS.checkpoint_failures.increment(1);
-}
-
-/// Of what there was too much.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shed {
-    /// Commands that waited: one was refused.
-    Command,
-    /// A watcher did not read in time, and was cut off.
-    Watcher,
-    /// Somebody had many staged lists that no order had used.
-    StagedList,
-    /// A list was longer than an order's may be.
-    Items,
-    /// Bytes of requests that were held at once.
-    RequestBytes,
-}
-
-impl Shed {
-    /// What, and at which listener, in the order of the variants.
-    const ALL: [(&str, &str); 5] = [
-        ("command", "admin"),
-        ("watcher", "queries"),
-        ("staged_list", "admin"),
-        ("items", "admin"),
-        ("request_bytes", "any"),
-    ];
-}
-
-/// Something was refused or ended because there was too much of it.
-pub fn shed(what: Shed) {
-    METRICS.sheds.iter().skip(what as usize).take(1).for_each(|count| count.increment(1));
-}
-
-/// Why somebody was turned away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// Nobody knows who it is.
-    Unknown,
-    /// It may not make that call.
-    Forbidden,
-    /// It calls more often than it may.
-    TooOften,
-}
-
-/// Somebody was turned away.
-pub fn refused(listener: &str, why: Why) {
-    let [queries, admin] = &METRICS.refused;
-    let counts = if listener == "queries" { queries } else { admin };
-    counts.iter().skip(why as usize).take(1).for_each(|count| count.increment(1));
 }
 
 /// Counts the connections of one listener.
