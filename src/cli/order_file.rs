@@ -131,7 +131,11 @@ fn explained(error: &toml::de::Error) -> String {
     said
 }
 
-fn parse(text: &str) -> Result<pb::OrderSpec, String> {
+/// An order from the text of its file.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn parse(text: &str) -> Result<pb::OrderSpec, String> {
     let file: OrderFile = toml::from_str(text).map_err(|error| explained(&error))?;
     let instrument = |e: &pb::Instrument| e.as_str_name();
     let confidentiality = |e: &pb::Confidentiality| e.as_str_name();

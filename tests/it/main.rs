@@ -23,6 +23,7 @@ mod desk;
 mod drain;
 mod faults;
 mod frames;
+mod fuzz;
 mod harness;
 mod journal;
 mod large;

@@ -112,7 +112,12 @@ def main(proto_directory, queries, admin):
     channels = {"queries": grpc.insecure_channel(queries), "admin": grpc.insecure_channel(admin)}
     services = {
         "queries": ["withheld.v1.VisibilityService"],
-        "admin": ["withheld.v1.AuditService", "withheld.v1.OrderService", "withheld.v1.ProtectionService", "withheld.v1.ReportService"],
+        "admin": [
+            "withheld.v1.AuditService",
+            "withheld.v1.OrderService",
+            "withheld.v1.ProtectionService",
+            "withheld.v1.ReportService",
+        ],
     }
     check_health(channels, services)
     check_reflection(channels, services)
