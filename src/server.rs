@@ -226,6 +226,7 @@ impl Running {
         let refusals = Refusals::of(listener, self.clock.clone());
         Guard::new(Arc::clone(&self.access), self.clock.clone(), move |path, refusal| {
             let why = match &refusal {
+                Refusal::NotGrpc => Why::NotGrpc,
                 Refusal::Unknown(_) => Why::Unknown,
                 Refusal::Forbidden { .. } => Why::Forbidden,
                 Refusal::TooOften { .. } => Why::TooOften,

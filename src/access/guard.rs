@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
-use http::{Request, Response};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{Method, Request, Response};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
@@ -18,6 +18,9 @@ use crate::net::Connection;
 /// Why somebody may not call a method.
 #[derive(Debug)]
 pub enum Refusal {
+    /// It is no call of gRPC. A page in somebody's browser can send others, and the browser adds their certificate; this
+    /// one it cannot send without asking first.
+    NotGrpc,
     /// Nobody knows who it is.
     Unknown(Unknown),
     /// It is known who it is, and it has none of these roles.
@@ -61,6 +64,9 @@ impl Guard {
 
     /// Who calls, if it may.
     fn admit(&self, request: &Request<Body>) -> Result<Option<Principal>, Refusal> {
+        if !is_grpc(request) {
+            return Err(Refusal::NotGrpc);
+        }
         let access = self.access.load();
         // Nobody is asked.
         let Some(access) = &*access else { return Ok(None) };
@@ -82,6 +88,12 @@ impl Guard {
             Some((_, Ok(()))) | None => Ok(Some(who)),
         }
     }
+}
+
+/// POST, and `application/grpc`, `application/grpc+proto` and the like.
+fn is_grpc(request: &Request<Body>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
+    request.method() == Method::POST && kind.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 impl<S> Layer<S> for Guard {

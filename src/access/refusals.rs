@@ -27,6 +27,9 @@ impl Refusals {
         let method: String = path.chars().take(100).collect();
         let listener = self.listener;
         match refusal {
+            Refusal::NotGrpc => {
+                warn!(target: "withheld::refused", listener, ?method, unwritten, "turned away: it is no call of gRPC");
+            }
             Refusal::Unknown(why) => {
                 warn!(target: "withheld::refused", listener, ?method, %why, unwritten, "turned away: nobody knows who it is");
             }

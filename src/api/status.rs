@@ -181,7 +181,13 @@ pub fn too_much_held() -> Status {
 /// What somebody is told who is turned away: not why nobody knows it, which would help to guess.
 #[must_use]
 pub fn turned_away(refusal: Refusal) -> http::Response<tonic::body::Body> {
-    Status::from(ServiceError::Refused(refusal)).into_http()
+    let unsupported = matches!(refusal, Refusal::NotGrpc);
+    let mut answer = Status::from(ServiceError::Refused(refusal)).into_http();
+    if unsupported {
+        // As gRPC's own description of HTTP/2 has it.
+        *answer.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    }
+    answer
 }
 
 impl From<ServiceError> for Status {
@@ -250,6 +256,10 @@ impl From<ServiceError> for Status {
             ServiceError::TooMuchHeld => {
                 let message = "the service holds as much of requests as it may: nothing was changed";
                 answer(Code::ResourceExhausted, Reason::Overloaded, message).retry(soon)
+            }
+            ServiceError::Refused(Refusal::NotGrpc) => {
+                let message = "this is no call of gRPC: POST, with the content-type application/grpc";
+                answer(Code::InvalidArgument, Reason::BadFields, message)
             }
             ServiceError::Refused(Refusal::Unknown(_)) => {
                 let message = "who calls is not known here: show a client certificate or a bearer token that holds";

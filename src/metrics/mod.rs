@@ -83,7 +83,7 @@ metrics! {
     ACCEPT_ERRORS = Counter "withheld_accept_errors_total"
         "How often a connection could not be accepted, for want of descriptors for example, by listener.";
     HANDSHAKES_FAILED = Counter "withheld_tls_handshakes_failed_total" "TLS handshakes that came to nothing, by listener.";
-    REFUSED = Counter "withheld_refused_total" "Calls of who may not make them, by listener and why: unknown, forbidden, too_often.";
+    REFUSED = Counter "withheld_refused_total" "Calls of who may not make them, by listener and why: unknown, forbidden, too_often, not_grpc.";
     SHEDS = Counter "withheld_sheds_total"
         "What was refused or ended because there was too much of it: connections, commands, watchers, staged lists, items of a list, bytes of requests.";
     BUILD_INFO = Gauge "withheld_build_info" "Always 1; the version is a label.";
@@ -141,7 +141,7 @@ struct Metrics {
     doors: [Doorkeeping; 3],
     sheds: [Counter; 5],
     /// Of the listeners for queries and for operators, by [`Why`].
-    refused: [[Counter; 3]; 2],
+    refused: [[Counter; 4]; 2],
 }
 
 /// Made when it is first used. Services of one process, as tests have them, count together.
@@ -188,7 +188,7 @@ impl Metrics {
             index_bytes: metrics::gauge!(INDEX_BYTES.name),
             doors: ["queries", "admin", "http"].map(Doorkeeping::registered),
             refused: ["queries", "admin"].map(|listener| {
-                ["unknown", "forbidden", "too_often"]
+                ["unknown", "forbidden", "too_often", "not_grpc"]
                     .map(|why| metrics::counter!(REFUSED.name, "listener" => listener, "why" => why))
             }),
             sheds: Shed::ALL

@@ -42,6 +42,8 @@ pub enum Why {
     Forbidden,
     /// It calls more often than it may.
     TooOften,
+    /// It is no call of gRPC.
+    NotGrpc,
 }
 
 /// Somebody was turned away.

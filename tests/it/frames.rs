@@ -70,6 +70,18 @@ impl Wire {
 
     /// Begins a gRPC call with its one message, on a stream of an odd number.
     pub async fn call(&mut self, stream: u32, method: &str, message: &impl prost::Message) {
+        self.begin(stream, method).await;
+        let message = message.encode_to_vec();
+        let message = [&[0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..], &message].concat();
+        let chunks = message.chunks(16_384).count();
+        for (at, chunk) in message.chunks(16_384).enumerate() {
+            let flags = if at + 1 == chunks { END_STREAM } else { 0 };
+            self.send(&Frame::of(DATA, flags, stream, chunk)).await;
+        }
+    }
+
+    /// Begins a gRPC call, and sends nothing but its head.
+    pub async fn begin(&mut self, stream: u32, method: &str) {
         let path = format!("/{method}");
         let headers: Vec<u8> = [
             (":method", "POST"),
@@ -83,13 +95,6 @@ impl Wire {
         .flat_map(|(name, value)| literal(name, value))
         .collect();
         self.send(&Frame::of(HEADERS, END_HEADERS, stream, &headers)).await;
-        let message = message.encode_to_vec();
-        let message = [&[0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..], &message].concat();
-        let chunks = message.chunks(16_384).count();
-        for (at, chunk) in message.chunks(16_384).enumerate() {
-            let flags = if at + 1 == chunks { END_STREAM } else { 0 };
-            self.send(&Frame::of(DATA, flags, stream, chunk)).await;
-        }
     }
 
     /// The next frame; none once the connection has ended.

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking; a service is waited for when it is dropped"
 )]
 
+mod abuse;
 mod access;
 mod approvals;
 mod cli;
