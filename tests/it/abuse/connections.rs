@@ -78,12 +78,8 @@ async fn calls_that_are_never_finished_wait_alone() {
     let mut wires = Vec::new();
     for _ in 0..50 {
         let mut wire = Wire::greet(&scene.service.queries).await;
-        // A hundred calls each, of which half the head is sent.
-        for stream in (1..200).step_by(2) {
-            wire.send(&Frame::of(HEADERS, 0, stream, &literal(":method", "POST"))).await;
-            // The next head before this one has ended is an error of the whole connection.
-            break;
-        }
+        // Half a head: another one before it has ended would be an error of the whole connection.
+        wire.send(&Frame::of(HEADERS, 0, 1, &literal(":method", "POST"))).await;
         wires.push(wire);
     }
     for _ in 0..50 {

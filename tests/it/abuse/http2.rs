@@ -79,8 +79,8 @@ async fn continuation_flood() {
         wire.send(&Frame::of(HEADERS, 0, 1, &head("/withheld.v1.VisibilityService/Check"))).await;
         let more = Frame::of(CONTINUATION, 0, 1, &literal("x", &"y".repeat(120)).repeat(120)).bytes();
         let sent = pour(&mut wire, &more, 2_000).await;
-        assert!(sent < 2_000, "all of {} MiB was taken", 2_000 * more.len() >> 20);
-        most = most.max(sent * more.len() >> 10);
+        assert!(sent < 2_000, "all of {} MiB was taken", (2_000 * more.len()) >> 20);
+        most = most.max((sent * more.len()) >> 10);
     }
     scene.over("CONTINUATION flood", format!("cut off after {most} KiB at most, with what the system buffers")).await;
 }
