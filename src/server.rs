@@ -22,7 +22,9 @@ use tower::Layer as _;
 use tracing::{error, info, warn};
 
 use crate::access::{self, Guard, Refusal, Refusals};
-use crate::api::{Audit, Context, Deadlines, Orders, Protections, Reports, Visibility, too_much_held, turned_away};
+use crate::api::{
+    Audit, Context, Deadlines, Orders, Protections, Reports, Visibility, too_much_held, too_slow, turned_away,
+};
 use crate::audit::keep::{Checkpoints, KeysError, read_keys};
 use crate::audit::log::CheckpointLog;
 use crate::clock::Clock;
@@ -350,7 +352,7 @@ pub async fn run(
         places,
         protocol: Protocol::Grpc,
         tls,
-        budget: Budget::new(MAX_HELD, too_much_held),
+        budget: Budget::new(MAX_HELD, too_much_held, too_slow),
         pace,
         drain: running.drain.clone(),
         counts,

@@ -35,7 +35,7 @@ pub use deadline::Deadlines;
 pub use orders::Orders;
 pub use protection::Protections;
 pub use report::Reports;
-pub use status::{too_much_held, turned_away};
+pub use status::{too_much_held, too_slow, turned_away};
 pub use visibility::Visibility;
 
 /// The longest wait for a revision.

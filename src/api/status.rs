@@ -59,6 +59,8 @@ pub(super) enum ServiceError {
     CutOff,
     Refused(Refusal),
     TooMuchHeld,
+    TooSlow,
+    TooManyWatches { limit: usize },
     Read(ReadError),
     EntryUnreadable { revision: Revision, source: DecodeError },
     Verifying,
@@ -178,6 +180,13 @@ pub fn too_much_held() -> Status {
     ServiceError::TooMuchHeld.into()
 }
 
+/// What is said to who sends a request too slowly.
+#[must_use]
+pub fn too_slow() -> Status {
+    metrics::shed(Shed::SlowRequest);
+    ServiceError::TooSlow.into()
+}
+
 /// What somebody is told who is turned away: not why nobody knows it, which would help to guess.
 #[must_use]
 pub fn turned_away(refusal: Refusal) -> http::Response<tonic::body::Body> {
@@ -256,6 +265,14 @@ impl From<ServiceError> for Status {
             ServiceError::TooMuchHeld => {
                 let message = "the service holds as much of requests as it may: nothing was changed";
                 answer(Code::ResourceExhausted, Reason::Overloaded, message).retry(soon)
+            }
+            ServiceError::TooSlow => {
+                let message = "the request has not arrived in time: all of it within 10 s, and a second more for each KiB that has come";
+                answer(Code::DeadlineExceeded, Reason::DeadlinePassed, message)
+            }
+            ServiceError::TooManyWatches { limit } => {
+                let message = format!("this connection has {limit} watches, which is the limit: end one, or open another connection");
+                answer(Code::ResourceExhausted, Reason::Overloaded, message).with("limit", limit)
             }
             ServiceError::Refused(Refusal::NotGrpc) => {
                 let message = "this is no call of gRPC: POST, with the content-type application/grpc";

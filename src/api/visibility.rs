@@ -10,7 +10,7 @@ use super::status::{BadFields, ServiceError};
 use super::{Context, render, watch};
 use crate::domain::country::Viewer;
 use crate::domain::ids::{AccountId, PostId, Revision, Subject};
-use crate::metrics::verdicts::Tally;
+use crate::metrics::{self, Shed, verdicts::Tally};
 use crate::net::Connection;
 use crate::pb::v1 as pb;
 use crate::pb::v1::visibility_service_server::VisibilityService;
@@ -165,6 +165,10 @@ impl VisibilityService for Visibility {
         if after > at {
             return Err(ServiceError::RevisionNotReached { wanted: after, at }.into());
         }
-        Ok(Response::new(watch::start(self.context.clone(), connection, after)))
+        let endless = connection.as_ref().map(Connection::endless).transpose().map_err(|limit| {
+            metrics::shed(Shed::Watch);
+            ServiceError::TooManyWatches { limit }
+        })?;
+        Ok(Response::new(watch::start(self.context.clone(), connection, endless, after)))
     }
 }

@@ -20,7 +20,7 @@ use crate::domain::item::subject_of;
 use crate::domain::order::Order;
 use crate::domain::state::State;
 use crate::metrics::{self, Shed};
-use crate::net::Connection;
+use crate::net::{Connection, Endless};
 use crate::pb::v1 as pb;
 use crate::replica::Published;
 
@@ -46,6 +46,7 @@ struct Told {
 pub(super) fn start(
     context: Context,
     connection: Option<Connection>,
+    endless: Option<Endless>,
     after: Revision,
 ) -> ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>> {
     let (sender, receiver) = mpsc::channel(WAITING + 1);
@@ -56,6 +57,9 @@ pub(super) fn start(
             () = sender.closed() => {}
             ended = tell(Watcher { context, connection, sender: &sender }, after) => drop(last.send(Err(ended.into()))),
         }
+        // What has not been read is kept until its reader goes, and counts until then.
+        sender.closed().await;
+        drop(endless);
     });
     ReceiverStream::new(receiver)
 }

@@ -85,7 +85,7 @@ metrics! {
     HANDSHAKES_FAILED = Counter "withheld_tls_handshakes_failed_total" "TLS handshakes that came to nothing, by listener.";
     REFUSED = Counter "withheld_refused_total" "Calls of who may not make them, by listener and why: unknown, forbidden, too_often, not_grpc.";
     SHEDS = Counter "withheld_sheds_total"
-        "What was refused or ended because there was too much of it: connections, commands, watchers, staged lists, items of a list, bytes of requests.";
+        "What was refused or ended because there was too much of it: connections, commands, watchers, staged lists, items of a list, bytes of requests, slow requests, watches.";
     BUILD_INFO = Gauge "withheld_build_info" "Always 1; the version is a label.";
 }
 
@@ -139,7 +139,7 @@ struct Metrics {
     checkpoint_failures: Counter,
     index_bytes: Gauge,
     doors: [Doorkeeping; 3],
-    sheds: [Counter; 5],
+    sheds: [Counter; 7],
     /// Of the listeners for queries and for operators, by [`Why`].
     refused: [[Counter; 4]; 2],
 }

@@ -15,16 +15,22 @@ pub enum Shed {
     Items,
     /// Bytes of requests that were held at once.
     RequestBytes,
+    /// A request did not arrive in time.
+    SlowRequest,
+    /// A connection had many watches already.
+    Watch,
 }
 
 impl Shed {
     /// What, and at which listener, in the order of the variants.
-    pub(super) const ALL: [(&str, &str); 5] = [
+    pub(super) const ALL: [(&str, &str); 7] = [
         ("command", "admin"),
         ("watcher", "queries"),
         ("staged_list", "admin"),
         ("items", "admin"),
         ("request_bytes", "any"),
+        ("slow_request", "any"),
+        ("watch", "queries"),
     ];
 }
 

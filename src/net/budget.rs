@@ -14,6 +14,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::Status;
 
+use super::answers::Unread;
+use super::arrival::Arriving;
+
 /// A call that holds no more than this is not what fills the memory.
 const LITTLE: usize = 16 << 10;
 
@@ -23,13 +26,14 @@ pub struct Budget {
     most: usize,
     held: Arc<AtomicUsize>,
     refuse: fn() -> Status,
+    late: fn() -> Status,
 }
 
 impl Budget {
-    /// So many bytes; `refuse` is told for whom there are none left.
+    /// So many bytes; `refuse` is told for whom there are none left, and `late` for what does not arrive in time.
     #[must_use]
-    pub fn new(most: usize, refuse: fn() -> Status) -> Self {
-        Self { most, held: Arc::default(), refuse }
+    pub fn new(most: usize, refuse: fn() -> Status, late: fn() -> Status) -> Self {
+        Self { most, held: Arc::default(), refuse, late }
     }
 
     /// How much may be held when this much of it is one call's: who asks little goes on when others have taken all.
@@ -37,15 +41,14 @@ impl Budget {
         if held <= LITTLE { self.most.saturating_add(self.most / 4) } else { self.most }
     }
 
-    pub(super) const fn body(self, inner: Incoming) -> Held {
-        Held { inner, held: 0, budget: self }
+    pub(super) fn body(self, inner: Incoming, unread: Unread) -> Held {
+        Held { inner: Arriving::new(inner, self.late, unread), held: 0, budget: self }
     }
 }
 
 /// A request's body, whose bytes count until it is read to its end and let go.
-#[derive(Debug)]
 pub(super) struct Held {
-    inner: Incoming,
+    inner: Arriving,
     held: usize,
     budget: Budget,
 }
@@ -55,8 +58,7 @@ impl HttpBody for Held {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(context)) else { return Poll::Ready(None) };
-        let frame = frame.map_err(|error| Status::from_error(Box::new(error)))?;
+        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(context)?) else { return Poll::Ready(None) };
         if let Some(data) = frame.data_ref() {
             let bytes = data.len();
             self.held += bytes;

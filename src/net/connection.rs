@@ -4,13 +4,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -21,7 +21,9 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::debug;
 
+use super::answers::Unread;
 use super::budget::Budget;
+use super::calls::Calls;
 use super::certificate::Names;
 use super::drain::Drain;
 use crate::clock::jittered;
@@ -39,6 +41,19 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 const VERY_LAST_WORDS: Duration = Duration::from_millis(500);
 /// Calls at once; a client with more of them waits, or opens another connection.
 const STREAMS: u32 = 1_000;
+/// Bytes of a call's head, as RFC 9113 counts them (section 6.5.2): a token and a trace take two thousand. Past it the call
+/// is answered 431; far past it, or in too many frames, the connection ends (CVE-2024-27316).
+const HEAD: u32 = 16 << 10;
+/// Calls that a client may take back before anybody has looked at them, at one time; past it the connection ends
+/// (CVE-2023-44487).
+const TAKEN_BACK: usize = 20;
+/// Calls of one connection that may be reset because of mistakes in their frames; past it the connection ends
+/// (CVE-2025-8671).
+const MISTAKEN: usize = 100;
+/// Bytes of one call's answer that may wait for a client that does not read from its socket.
+const SENT_AHEAD: usize = 32 << 10;
+/// Streams of one connection that go on for ever. Each has answers of its own that wait; a timeline service needs one.
+const ENDLESS: usize = 64;
 /// For those that live as long as they like: decades.
 const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 30);
 
@@ -67,6 +82,8 @@ impl Protocol {
                 let patience = PATIENCE.min(pace.keepalive);
                 builder = builder.http2_only();
                 builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+                builder.http2().max_header_list_size(HEAD).max_send_buf_size(SENT_AHEAD);
+                builder.http2().max_pending_accept_reset_streams(TAKEN_BACK).max_local_error_reset_streams(MISTAKEN);
                 builder.http2().keep_alive_interval(pace.keepalive).keep_alive_timeout(patience);
             }
             Self::Http1 => {
@@ -96,9 +113,29 @@ struct Ends {
     names: Option<Names>,
     streams: CancellationToken,
     drain: Drain,
+    endless: AtomicUsize,
+}
+
+/// A stream that goes on for ever, and counts while there is this.
+#[derive(Debug)]
+pub struct Endless(Connection);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.0.endless.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connection {
+    /// One more stream that goes on for ever.
+    ///
+    /// # Errors
+    /// If there are as many as there may be; how many that is.
+    pub fn endless(&self) -> Result<Endless, usize> {
+        let counted = Endless(self.clone());
+        if self.0.endless.fetch_add(1, Ordering::Relaxed) < ENDLESS { Ok(counted) } else { Err(ENDLESS) }
+    }
+
     /// What the certificate says that was shown; it holds.
     #[must_use]
     pub fn names(&self) -> Option<&Names> {
@@ -136,12 +173,12 @@ pub(super) async fn serve<T, S, B>(
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
-    B: HttpBody<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
     let (io, greeted) = Listened::to(io, protocol.greeting_bytes());
     let ending = drain.end_of_streams();
-    let ends = Ends { names, streams: ending.clone(), drain: drain.clone() };
-    let service = Calls { inner: service, connection: Connection(Arc::new(ends)), budget };
+    let ends = Ends { names, streams: ending.clone(), drain: drain.clone(), endless: AtomicUsize::new(0) };
+    let service = Calls { inner: service, connection: Connection(Arc::new(ends)), budget, unread: Unread::default() };
     let builder = protocol.builder(pace);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)));
 
@@ -194,33 +231,6 @@ pub(super) async fn serve<T, S, B>(
                 timer.set(sleep(wait));
             }
         }
-    }
-}
-
-/// The calls of one connection: each is told which.
-#[derive(Clone)]
-struct Calls<S> {
-    inner: S,
-    connection: Connection,
-    budget: Budget,
-}
-
-impl<S> Service<Request<Incoming>> for Calls<S>
-where
-    S: Service<Request<Body>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> S::Future {
-        let mut request = request.map(|body| Body::new(self.budget.clone().body(body)));
-        request.extensions_mut().insert(self.connection.clone());
-        self.inner.call(request)
     }
 }
 

@@ -4,12 +4,17 @@
 //!  socket ─► Door: accept, a place or none, TLS ─► connection: greeting, pings, age ─► service
 //!                                   Drain: leave (GOAWAY, streams end) … cut ─┘
 //! ```
+//! and of each call: it arrives in time (`arrival`), within what may be held (`budget`), and its answer is made when those
+//! before it are read (`answers`).
 //!
 //! The servers that come with tonic and axum have no answer to a full table of descriptors, to a connection that says
 //! nothing, to one that never ends, to all clients coming back at one moment, or to a new certificate. Knows HTTP and TLS;
 //! nothing of what is served.
 
+mod answers;
+mod arrival;
 mod budget;
+mod calls;
 mod certificate;
 mod connection;
 mod door;
@@ -19,7 +24,7 @@ mod tls;
 
 pub use budget::Budget;
 pub use certificate::Names;
-pub use connection::{Connection, Pace, Protocol};
+pub use connection::{Connection, Endless, Pace, Protocol};
 pub use door::{Door, Places};
 pub use drain::Drain;
 pub use socket::{bind, descriptors};
