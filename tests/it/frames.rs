@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// What every connection begins with: the preface, and an empty SETTINGS frame.
@@ -11,9 +11,14 @@ pub const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0
 /// Frames by their types in RFC 9113.
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
+pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
+pub const PUSH_PROMISE: u8 = 5;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
@@ -35,6 +40,16 @@ impl Frame {
         self.flags & ACK != 0
     }
 
+    /// The error code of a RST_STREAM or a GOAWAY.
+    pub fn code(&self) -> Option<u32> {
+        let code = match self.kind {
+            RST_STREAM => self.payload.get(..4),
+            GOAWAY => self.payload.get(4..8),
+            _ => None,
+        };
+        code.map(|code| u32::from_be_bytes(code.try_into().unwrap()))
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let length = u32::try_from(self.payload.len()).unwrap().to_be_bytes();
         [&length[1..], &[self.kind, self.flags], &self.stream.to_be_bytes(), &self.payload].concat()
@@ -48,7 +63,7 @@ pub fn literal(name: &str, value: &str) -> Vec<u8> {
 }
 
 /// A connection that does nothing by itself.
-pub struct Wire(pub TcpStream);
+pub struct Wire<T = TcpStream>(pub T);
 
 impl Wire {
     pub async fn connect(endpoint: &str) -> Self {
@@ -97,16 +112,6 @@ impl Wire {
         self.send(&Frame::of(HEADERS, END_HEADERS, stream, &headers)).await;
     }
 
-    /// The next frame; none once the connection has ended.
-    pub async fn next(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).await.ok()?;
-        let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
-        self.0.read_exact(&mut payload).await.ok()?;
-        let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
-    }
-
     /// The next frame of a kind, pings being answered as a client does; none if the connection ends before.
     pub async fn until(&mut self, kind: u8) -> Option<Frame> {
         let reading = async {
@@ -126,5 +131,17 @@ impl Wire {
     /// Reads, and answers pings, until the other end closes.
     pub async fn until_closed(&mut self) {
         while self.until(u8::MAX).await.is_some() {}
+    }
+}
+
+impl<T: AsyncRead + Unpin> Wire<T> {
+    /// The next frame; none once the connection has ended.
+    pub async fn next(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).await.ok()?;
+        let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+        self.0.read_exact(&mut payload).await.ok()?;
+        let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 }

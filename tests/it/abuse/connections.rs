@@ -91,7 +91,7 @@ async fn calls_that_are_never_finished_wait_alone() {
     }
     until("they are all there", async || scene.held().await.1 == 100).await;
     drop(wires);
-    scene.over("5,050 calls that are never finished", "left alone until they hang up").await;
+    scene.over("5,050 calls that are never finished", "they hang up before they are given up").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,15 +3,13 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Scene;
-use crate::frames::{DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, GREETING, HEADERS, PING, SETTINGS, Wire, literal};
-
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+use crate::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, GREETING, HEADERS, PING, PRIORITY, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, Wire, literal,
+};
 
 /// Why a connection is told to go (RFC 9113, section 7).
-const ENHANCE_YOUR_CALM: u32 = 11;
+pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Sends as long as the other end takes it, reading nothing.
 async fn pour(wire: &mut Wire, bytes: &[u8], times: usize) -> usize {
@@ -30,7 +28,7 @@ async fn told_to_go(wire: &mut Wire) -> Option<u32> {
         let mut code = None;
         while let Some(frame) = wire.next().await {
             if frame.kind == GOAWAY {
-                code = Some(u32::from_be_bytes(frame.payload[4..8].try_into().unwrap()));
+                code = frame.code();
             }
         }
         code
@@ -38,7 +36,7 @@ async fn told_to_go(wire: &mut Wire) -> Option<u32> {
     tokio::time::timeout(std::time::Duration::from_secs(10), reading).await.expect("it is not closed")
 }
 
-fn head(path: &str) -> Vec<u8> {
+pub(super) fn head(path: &str) -> Vec<u8> {
     let fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")];
     fields.into_iter().flat_map(|(name, value)| literal(name, value)).collect()
 }
@@ -136,25 +134,6 @@ async fn floods_of_small_frames_that_want_an_answer() {
     pour(&mut wire, &Frame::of(DATA, 0, 1, &[]).bytes().repeat(1_000), 100).await;
     drop(wire);
     scene.over("floods of 400,000 small frames each", format!("{} and empty DATA borne", outcomes.join(", "))).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_never_read() {
-    let scene = Scene::set(&[]).await;
-    let ids: Vec<u64> = (1..=10_000).collect();
-    let request = withheld::pb::v1::ListWithheldCountriesRequest { account_ids: ids, ..Default::default() };
-    let mut wires = Vec::new();
-    for _ in 0..5 {
-        let mut wire = Wire::greet(&scene.service.queries).await;
-        for stream in (1..40).step_by(2) {
-            wire.call(stream, "withheld.v1.VisibilityService/ListWithheldCountries", &request).await;
-        }
-        wires.push(wire);
-    }
-    let (mebibytes, open) = scene.held().await;
-    assert!(mebibytes < 400 && open == 5, "{mebibytes} MiB, {open}");
-    drop(wires);
-    scene.over("100 large answers that are never read", format!("{mebibytes} MiB meanwhile")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,11 +4,9 @@ use prost::Message as _;
 use withheld::pb::v1 as pb;
 
 use super::Scene;
-use crate::frames::{DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Wire, literal};
+use crate::frames::{DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, Wire, literal};
 use crate::harness::{mk_accounts, mk_apply, mk_context, mk_order};
 use crate::scrape::Scrape;
-
-const RST_STREAM: u8 = 3;
 
 /// Begins a call with any head, sends any body, and reads frames of it until it ends.
 async fn exchange(scene: &Scene, fields: &[(&str, &str)], body: &[u8]) -> Vec<u8> {

@@ -25,7 +25,7 @@ use crate::redis::until;
 use pki::{Authority, Issued};
 
 /// A desk of several people: an access file, and the files that it names.
-struct Desk {
+pub struct Desk {
     dir: TempDir,
     /// Vouches for the service.
     services: Authority,
@@ -34,7 +34,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn mk() -> Self {
+    pub fn mk() -> Self {
         let desk = Self { dir: TempDir::new().unwrap(), services: Authority::mk(), people: Authority::mk() };
         std::fs::write(desk.path("services.pem"), desk.services.pem()).unwrap();
         std::fs::write(desk.path("people.pem"), desk.people.pem()).unwrap();
@@ -59,7 +59,7 @@ impl Desk {
     }
 
     /// Writes the access file.
-    fn access(&self, text: &str) -> &Self {
+    pub fn access(&self, text: &str) -> &Self {
         std::fs::write(self.path("access.toml"), format!("tokens = \"tokens.toml\"\n{text}")).unwrap();
         self
     }
@@ -70,7 +70,7 @@ impl Desk {
     }
 
     /// One that speaks TLS, with more flags.
-    async fn with_tls(&self, flags: &[&str]) -> Service {
+    pub async fn with_tls(&self, flags: &[&str]) -> Service {
         let mut command = serve(&self.path("journal.db"));
         command.args(["--tls-cert", &self.text("service.pem"), "--tls-key", &self.text("service.key")]);
         command.args(["--tls-client-ca", &self.text("people.pem"), "--access", &self.text("access.toml")]);
@@ -78,6 +78,11 @@ impl Desk {
         let service = Service::of(command);
         until("it serves", async || service.log().contains(" serving\n")).await;
         service
+    }
+
+    /// A channel to one that speaks TLS, of somebody who shows nothing.
+    pub async fn stranger(&self, address: &str) -> Channel {
+        channel(address, tls(&self.path("services.pem"), None)).await.unwrap()
     }
 
     /// Runs `withheld token …` on this desk's file.
