@@ -90,7 +90,7 @@ fn time(field: &str, time: Option<Time>) -> Result<Option<prost_types::Timestamp
     let at: jiff::Timestamp = text.parse().map_err(|_| {
         format!("{field} = `{text}` is not a time with its offset: write it like 2021-02-01T09:00:00+05:30")
     })?;
-    Ok(Some(prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }))
+    Ok(Some(crate::pb::time(at)))
 }
 
 fn territory(territory: Territory) -> Result<pb::Territory, String> {
@@ -203,6 +203,13 @@ mod tests {
         for bad in ["2021-02-01T09:00:00", "2021-02-01", "'tomorrow'"] {
             assert!(with(bad).unwrap_err().contains("received_at = `"), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_second_before_1970_is_counted_forward_as_protobuf_has_it() {
+        let text = format!("{LEAST}issued_at = 1969-12-31T23:59:59.5Z\n[territory]\ngroup = 'EU'\n");
+        let at = parse(&text).unwrap().issued_at.unwrap();
+        assert_eq!((at.seconds, at.nanos), (-1, 500_000_000));
     }
 
     #[test]

@@ -220,7 +220,7 @@ fn write_all(file: &mut impl Write, state: &State, hash: Hash) -> io::Result<()>
             format: FORMAT,
             revision: state.revision().get(),
             hash: hash.as_bytes().to_vec(),
-            at: Some(encode::time(state.at())),
+            at: Some(crate::pb::time(state.at())),
             orders: state.orders().len() as u64,
             state_digest: state.digest().to_bytes().to_vec(),
         }),
