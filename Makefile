@@ -1,4 +1,4 @@
-.PHONY: run test soak verify verify-deploy try-deploy load load-faults demo bench bench-redis
+.PHONY: run test soak fuzz verify verify-deploy try-deploy load load-faults demo bench bench-redis
 
 # Build the release and serve on loopback with the SQLite journal under withheld-data/.
 run:
@@ -14,6 +14,11 @@ test:
 soak:
 	scripts/soak scripts/build-client
 
+# The fuzz targets, led by coverage, each for so many MINUTES; TARGETS="certificates jwts" for some of them: fuzz/README.md.
+MINUTES ?= 1
+fuzz:
+	scripts/fuzz $(MINUTES) $(TARGETS)
+
 # Formatting, lints, docs, proto files, scripts, licences, unused dependencies. Changes nothing outside target/, where it
 # first installs its tools.
 tools = target/tools/python/bin
@@ -24,7 +29,7 @@ verify:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(tools)/buf format --diff --exit-code proto
 	$(tools)/buf lint proto
-	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/go-tool scripts/soak scripts/build-client
+	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/go-tool scripts/soak scripts/fuzz scripts/build-client
 	$(tools)/ruff check --no-cache --quiet
 	$(tools)/ruff format --no-cache --quiet --diff
 	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources

@@ -63,3 +63,7 @@ pub mod pb {
         tonic::include_proto!("withheld.journal.v1");
     }
 }
+
+#[cfg(test)]
+#[path = "../fuzz/near.rs"]
+mod fuzz;

@@ -158,3 +158,7 @@ fn key(jwk: &Jwk, pinned: &[Algorithm]) -> Option<Key> {
     let key = DecodingKey::from_jwk(jwk).ok()?;
     (!algorithms.is_empty()).then(|| Key { id: jwk.common.key_id.clone(), algorithms, key })
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/jwts.rs"]
+mod fuzz;

@@ -46,6 +46,10 @@ pub(super) fn cut<T>(found: &mut Vec<T>, size: usize) -> Option<&T> {
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/pages.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -148,6 +148,10 @@ pub(super) fn ids(path: &Path, subjects: &[&'static str]) -> Result<Ids, CliErro
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/lists.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -166,6 +166,10 @@ fn parse(text: &str) -> Result<pb::OrderSpec, String> {
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/order_files.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -81,6 +81,10 @@ fn is_spiffe_id(uri: &str) -> bool {
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/certificates.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -343,6 +343,10 @@ fn add(restore: &mut Restore, part: pb::snapshot_record::Record) -> Result<(), S
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/histories.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -61,7 +61,7 @@ fn table() -> Vec<Row> {
             one(),
             Invalid,
             "BAD_FIELDS",
-            &["order.regime", "order.territory.group"],
+            &["order.territory.group", "order.regime"],
         ),
         ("no territory", but(|o| o.territory = None), one(), Invalid, "BAD_FIELDS", &["order.territory"]),
         (

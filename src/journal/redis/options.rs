@@ -270,6 +270,10 @@ pub enum SetUpError {
 }
 
 #[cfg(test)]
+#[path = "../../../fuzz/redis_urls.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
