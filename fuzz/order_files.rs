@@ -10,7 +10,7 @@ fn word(name: &str, prefix: &str) -> Value {
 }
 
 /// A file that says the same.
-fn written(spec: &pb::OrderSpec) -> String {
+fn written(spec: &pb::OrderSpec) -> Table {
     use pb::territory::Territory;
     let mut file = Table::new();
     let mut put = |key: &str, value: Option<Value>| drop(value.map(|value| file.insert(key.to_owned(), value)));
@@ -56,13 +56,32 @@ fn written(spec: &pb::OrderSpec) -> String {
         Table::from_iter([("accounts".to_owned(), list(&accounts)), ("reason".to_owned(), over.reason.clone().into())])
     });
     put("protected_override", over.map(Into::into));
-    toml::to_string(&file).unwrap()
+    file
+}
+
+/// Values that are the same, however they are written.
+fn said(key: &str, value: &Value) -> Value {
+    let text = value.as_str().map(str::to_owned).or(value.as_datetime().map(ToString::to_string));
+    match text.and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
+        Some(time) if key.ends_with("_at") || key.ends_with("_by") || key.ends_with("_from") => time.to_string().into(),
+        _ => value.clone(),
+    }
 }
 
 fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    match parse(text) {
-        Ok(spec) => assert_eq!(parse(&written(&spec)), Ok(spec)),
-        Err(why) => assert!(!why.trim().is_empty(), "{text}"),
+    let spec = match parse(text) {
+        Ok(spec) => spec,
+        Err(why) => return assert!(!why.trim().is_empty(), "{text}"),
+    };
+    let again = written(&spec);
+    assert_eq!(parse(&toml::to_string(&again).unwrap()), Ok(spec));
+    // Whatever was written is there, under its name.
+    for (key, value) in text.parse::<Table>().unwrap() {
+        if key == "protected_override" {
+            assert_eq!(again[&key]["reason"], value["reason"]);
+        } else {
+            assert_eq!(again.get(&key), Some(&said(&key, &value)), "{key}");
+        }
     }
 }

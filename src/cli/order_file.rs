@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::CliError;
+use crate::domain::ids::AccountId;
 use crate::pb::v1 as pb;
 
 #[derive(Debug, Deserialize)]
@@ -111,7 +112,8 @@ fn territory(territory: Territory) -> Result<pb::Territory, String> {
 
 fn protected_override(over: Override) -> Result<pb::ProtectedOverride, String> {
     let id = |text: &String| {
-        text.parse::<u64>().map_err(|_| format!("protected_override.accounts: `{text}` is not an account id"))
+        let id = text.parse::<AccountId>().map(AccountId::get);
+        id.map_err(|why| format!("protected_override.accounts: `{text}` is not an account id: {why}"))
     };
     let account_ids: Result<Vec<u64>, String> = over.accounts.iter().map(id).collect();
     Ok(pb::ProtectedOverride { account_ids: account_ids?, reason: over.reason })
@@ -189,6 +191,8 @@ mod tests {
         assert_eq!(over.protected_override.unwrap().account_ids, [u64::MAX, 7]);
         for (bad, says) in [
             ("accounts = ['1.2E+18']\nreason = 'r'", "`1.2E+18` is not an account id"),
+            ("accounts = ['+7']\nreason = 'r'", "`+7` is not an account id"),
+            ("accounts = ['0']\nreason = 'r'", "`0` is not an id"),
             ("accounts = [7]\nreason = 'r'", "expected a string"),
             ("accounts = ['7']", "reason"),
             ("reason = 'r'", "accounts"),
