@@ -145,7 +145,7 @@ fn parse(text: &str) -> Result<RedisUrl, String> {
     };
     let database = match database {
         "" => 0,
-        number => number.parse().map_err(|_| format!("`{number}` is no number of a database"))?,
+        number => number.parse::<u32>().map_err(|_| format!("`{number}` is no number of a database"))?.into(),
     };
     Ok(RedisUrl { topology, tls, credentials, database })
 }
@@ -306,6 +306,7 @@ mod tests {
             ("redis+cluster://a/1", "no databases"),
             ("redis+ring://a", "`ring`"),
             ("redis://a/x", "`x` is no number"),
+            ("redis://a/-2", "`-2` is no number"),
             ("redis://a?tls=true", "flags of their own"),
             ("redis://u:secret@", "no host"),
             ("redis://u:secret@a:99999", "no host"),
