@@ -44,15 +44,9 @@ fn check(bytes: &[u8]) {
     if items.iter().any(blank) {
         return;
     }
-    let written = written(&items);
-    assert_eq!(read(&written), Ok(renumbered(&written, items)));
+    assert_eq!(read(&written(&items)).map(without_lines), Ok(without_lines(items)));
 }
 
-/// With the lines in which what was written has them.
-fn renumbered(written: &[u8], items: Vec<pb::Item>) -> Vec<pb::Item> {
-    let lines = csv::ReaderBuilder::new().from_reader(written).into_records().map(|record| {
-        let at = record.unwrap().position().unwrap().line();
-        u32::try_from(at).unwrap()
-    });
-    items.into_iter().zip(lines).map(|(item, line)| pb::Item { line, ..item }).collect()
+fn without_lines(items: Vec<pb::Item>) -> Vec<pb::Item> {
+    items.into_iter().map(|item| pb::Item { line: 0, ..item }).collect()
 }
