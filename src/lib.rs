@@ -45,6 +45,15 @@ pub mod telemetry;
 /// The protobuf messages, generated from `proto/`.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod pb {
+    /// A time as protobuf has it: before 1970, too, a part of a second is counted forward.
+    pub(crate) fn time(at: jiff::Timestamp) -> prost_types::Timestamp {
+        let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
+        if nanos < 0 {
+            prost_types::Timestamp { seconds: seconds - 1, nanos: nanos + 1_000_000_000 }
+        } else {
+            prost_types::Timestamp { seconds, nanos }
+        }
+    }
     /// The public API.
     pub mod v1 {
         tonic::include_proto!("withheld.v1");
@@ -58,3 +67,7 @@ pub mod pb {
         pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/withheld.journal.v1.bin"));
     }
 }
+
+#[cfg(test)]
+#[path = "../fuzz/near.rs"]
+mod fuzz;

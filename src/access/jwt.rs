@@ -109,6 +109,10 @@ impl Jwks {
             return Err("it is too long".to_owned());
         }
         let header = decode_header(token).map_err(|error| error.to_string())?;
+        // RFC 7515, 4.1.11: nothing that can be critical is understood here.
+        if header.crit.is_some() {
+            return Err("its head says that something is critical (`crit`), which is not known here".to_owned());
+        }
         let named = |key: &&Key| header.kid.is_none() || key.id == header.kid;
         let mut why = "no key has its `kid`".to_owned();
         for key in self.keys.iter().filter(named) {
@@ -154,3 +158,7 @@ fn key(jwk: &Jwk, pinned: &[Algorithm]) -> Option<Key> {
     let key = DecodingKey::from_jwk(jwk).ok()?;
     (!algorithms.is_empty()).then(|| Key { id: jwk.common.key_id.clone(), algorithms, key })
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/jwts.rs"]
+mod fuzz;

@@ -176,3 +176,7 @@ impl Access {
 
 /// What holds now; replaced as a whole. None if nobody is asked.
 pub type Current = Arc<ArcSwapOption<Access>>;
+
+#[cfg(test)]
+#[path = "../../fuzz/access_files.rs"]
+mod fuzz;

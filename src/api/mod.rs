@@ -101,3 +101,7 @@ impl Context {
 async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| ServiceError::Internal(error.to_string()))
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/requests.rs"]
+mod fuzz;

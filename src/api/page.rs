@@ -24,10 +24,10 @@ pub(super) fn cursor(token: &str, filters: &[u8]) -> Result<Option<Cursor>, Serv
     let mut parts = token.splitn(3, '.');
     let first = parts.next().and_then(|text| text.parse().ok());
     let second = parts.next().and_then(|text| text.parse().ok());
-    match (first, second, parts.next()) {
-        (Some(first), Some(second), Some(print)) if print == fingerprint(filters) => Ok(Some(Cursor(first, second))),
-        _ => Err(ServiceError::BadPageToken),
-    }
+    // Only what was given is taken: numbers can be written in other ways, too.
+    let cursor = first.zip(second).map(|(first, second)| Cursor(first, second));
+    let given = cursor.filter(|cursor| self::token(*cursor, filters) == token);
+    given.map(Some).ok_or(ServiceError::BadPageToken)
 }
 
 /// The page size asked for, within limits.
@@ -43,4 +43,23 @@ pub(super) fn cut<T>(found: &mut Vec<T>, size: usize) -> Option<&T> {
     let more = found.len() > size;
     found.truncate(size);
     found.last().filter(|_| more)
+}
+
+#[cfg(test)]
+#[path = "../../fuzz/pages.rs"]
+mod fuzz;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_token_that_was_given_is_taken() {
+        let given = token(Cursor(-5, 17), b"filters");
+        assert!(matches!(cursor(&given, b"filters"), Ok(Some(Cursor(-5, 17)))));
+        for other in [given.replace("17", "+17"), given.replace("-5", "-05"), given.replace(".17", "")] {
+            assert!(matches!(cursor(&other, b"filters"), Err(ServiceError::BadPageToken)), "{other}");
+        }
+        assert!(cursor(&given, b"others").is_err());
+    }
 }

@@ -194,7 +194,9 @@ fn territory(bad: &mut BadFields, territory: Option<pb::Territory>) -> Option<Te
             }
             Some(TerritorySpec::Countries(codes))
         }
-        Some(Territory::Group(group)) => Some(TerritorySpec::Group(group)),
+        Some(Territory::Group(group)) => {
+            Some(TerritorySpec::Group(text(bad, "order.territory.group", group, 128, false)))
+        }
         Some(Territory::Worldwide(true)) => Some(TerritorySpec::Worldwide),
         Some(Territory::Worldwide(false)) | None => {
             bad.add("order.territory", crate::domain::territory::TerritoryError::Empty);
@@ -265,7 +267,7 @@ pub(super) fn order(bad: &mut BadFields, spec: Option<pb::OrderSpec>) -> Option<
         issuing_authority,
         legal_basis,
         external_ref: text(bad, "order.external_ref", spec.external_ref, 512, false),
-        regime: Some(spec.regime).filter(|regime| !regime.is_empty()),
+        regime: Some(text(bad, "order.regime", spec.regime, 128, false)).filter(|regime| !regime.is_empty()),
         confidentiality,
         specified_items: spec.specified_items,
         basis,

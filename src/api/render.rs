@@ -21,9 +21,7 @@ use crate::index::Notice;
 use crate::pb::v1 as pb;
 use crate::replica::Freshness;
 
-pub(super) fn time(at: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
-}
+pub(super) use crate::pb::time;
 
 pub(super) fn freshness(revision: crate::domain::ids::Revision, freshness: Freshness) -> pb::Freshness {
     let liveness = if freshness.live { pb::Liveness::Live } else { pb::Liveness::Stale };

@@ -96,3 +96,7 @@ impl FromStr for Checkpoint {
         Ok(Self { origin: origin.to_owned(), position, at })
     }
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/notes.rs"]
+mod fuzz;

@@ -13,14 +13,6 @@ use crate::pb::v1 as pb;
 /// What a locator may be; as the only column of a list, each says that of all its lines.
 const TYPES: [&str; 5] = ["account_id", "post_id", "url", "handle", "hashtag"];
 
-/// The items of a list, from the bytes of its file; none if it has none.
-///
-/// # Errors
-/// What is wrong with it, for people.
-pub fn parse(bytes: Vec<u8>) -> Result<Vec<pb::Item>, String> {
-    items(&ListFile::of(bytes, &[&["locator_type", "locator"], TYPES.as_slice()].concat())?)
-}
-
 /// The items of a list file.
 pub(super) fn read(path: &Path) -> Result<Vec<pb::Item>, CliError> {
     let shown = path.display();
@@ -154,6 +146,10 @@ pub(super) fn ids(path: &Path, subjects: &[&'static str]) -> Result<Ids, CliErro
         (true, false) => Ok(Ids { header: subject.map(|(name, _)| name), rows }),
     }
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/lists.rs"]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

@@ -34,9 +34,6 @@ use credentials::Credentials;
 use error::CliError;
 use output::Output;
 
-pub use item_list::parse as parse_item_list;
-pub use order_file::parse as parse_order_file;
-
 /// The subcommand of which all settings in a file are.
 const SERVE: &str = "serve";
 

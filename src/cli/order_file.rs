@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::CliError;
+use crate::domain::ids::AccountId;
 use crate::pb::v1 as pb;
 
 #[derive(Debug, Deserialize)]
@@ -90,7 +91,7 @@ fn time(field: &str, time: Option<Time>) -> Result<Option<prost_types::Timestamp
     let at: jiff::Timestamp = text.parse().map_err(|_| {
         format!("{field} = `{text}` is not a time with its offset: write it like 2021-02-01T09:00:00+05:30")
     })?;
-    Ok(Some(prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }))
+    Ok(Some(crate::pb::time(at)))
 }
 
 fn territory(territory: Territory) -> Result<pb::Territory, String> {
@@ -111,7 +112,8 @@ fn territory(territory: Territory) -> Result<pb::Territory, String> {
 
 fn protected_override(over: Override) -> Result<pb::ProtectedOverride, String> {
     let id = |text: &String| {
-        text.parse::<u64>().map_err(|_| format!("protected_override.accounts: `{text}` is not an account id"))
+        let id = text.parse::<AccountId>().map(AccountId::get);
+        id.map_err(|why| format!("protected_override.accounts: `{text}` is not an account id: {why}"))
     };
     let account_ids: Result<Vec<u64>, String> = over.accounts.iter().map(id).collect();
     Ok(pb::ProtectedOverride { account_ids: account_ids?, reason: over.reason })
@@ -131,11 +133,7 @@ fn explained(error: &toml::de::Error) -> String {
     said
 }
 
-/// An order from the text of its file.
-///
-/// # Errors
-/// What is wrong with it, for people.
-pub fn parse(text: &str) -> Result<pb::OrderSpec, String> {
+fn parse(text: &str) -> Result<pb::OrderSpec, String> {
     let file: OrderFile = toml::from_str(text).map_err(|error| explained(&error))?;
     let instrument = |e: &pb::Instrument| e.as_str_name();
     let confidentiality = |e: &pb::Confidentiality| e.as_str_name();
@@ -170,6 +168,10 @@ pub fn parse(text: &str) -> Result<pb::OrderSpec, String> {
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/order_files.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -189,6 +191,8 @@ mod tests {
         assert_eq!(over.protected_override.unwrap().account_ids, [u64::MAX, 7]);
         for (bad, says) in [
             ("accounts = ['1.2E+18']\nreason = 'r'", "`1.2E+18` is not an account id"),
+            ("accounts = ['+7']\nreason = 'r'", "`+7` is not an account id"),
+            ("accounts = ['0']\nreason = 'r'", "`0` is not an id"),
             ("accounts = [7]\nreason = 'r'", "expected a string"),
             ("accounts = ['7']", "reason"),
             ("reason = 'r'", "accounts"),
@@ -207,6 +211,13 @@ mod tests {
         for bad in ["2021-02-01T09:00:00", "2021-02-01", "'tomorrow'"] {
             assert!(with(bad).unwrap_err().contains("received_at = `"), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_second_before_1970_is_counted_forward_as_protobuf_has_it() {
+        let text = format!("{LEAST}issued_at = 1969-12-31T23:59:59.5Z\n[territory]\ngroup = 'EU'\n");
+        let at = parse(&text).unwrap().issued_at.unwrap();
+        assert_eq!((at.seconds, at.nanos), (-1, 500_000_000));
     }
 
     #[test]

@@ -212,7 +212,7 @@ pub(super) async fn explain(args: ExplainArgs, client: &Client, out: &mut Output
     use pb::subject::Subject;
     let id = args.id.get();
     let subject = if args.post { Subject::PostId(id) } else { Subject::AccountId(id) };
-    let at = args.at.map(|t| prost_types::Timestamp { seconds: t.as_second(), nanos: t.subsec_nanosecond() });
+    let at = args.at.map(crate::pb::time);
     let request = pb::ExplainAccountRequest {
         subject: Some(pb::Subject { subject: Some(subject) }),
         country_code: args.country.clone(),

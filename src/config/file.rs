@@ -123,3 +123,7 @@ fn unknown(key: &str, value: &Value, flags: &[&Arg]) -> String {
     };
     format!("is not a setting{among}: {hint}")
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/config_files.rs"]
+mod fuzz;

@@ -215,6 +215,10 @@ impl Pattern {
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/data_files.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,6 @@
 //! Legal frames, as data: the deadlines and the confidentiality an order has unless it says otherwise. Never code.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use jiff::SignedDuration;
@@ -81,7 +82,20 @@ impl Regimes {
         struct File {
             regime: Vec<Regime>,
         }
-        let file: File = toml::from_str(text).map_err(|e| DataError { what: "regimes", why: e.to_string() })?;
+        let bad = |why: String| DataError { what: "regimes", why };
+        let file: File = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+        let mut names = HashSet::new();
+        for regime in &file.regime {
+            if !names.insert(&regime.id) {
+                return Err(bad(format!("there are two regimes `{}`", regime.id)));
+            }
+            if [regime.comply_within, regime.review_within].iter().flatten().any(SignedDuration::is_negative) {
+                return Err(bad(format!(
+                    "a time of regime `{}` is negative: nothing is due before receipt",
+                    regime.id
+                )));
+            }
+        }
         Ok(Self(file.regime))
     }
 
@@ -116,5 +130,16 @@ mod tests {
         assert_eq!(emergency.confidentiality, Confidentiality::Sealed);
         assert_eq!(regimes.get("in-it-rules-3-1-d").unwrap().comply_within, Some(SignedDuration::from_hours(3)));
         assert!(regimes.get("69a").unwrap_err().to_string().contains("in-69a-emergency"));
+    }
+
+    #[test]
+    fn a_file_that_says_two_things_of_a_regime_or_what_cannot_be_is_refused() {
+        let regime = |id: &str, within: &str| {
+            format!("[[regime]]\nid='{id}'\nname='n'\nconfidentiality='public'\nsource='s'\ncomply_within='{within}'\n")
+        };
+        assert!(Regimes::parse(&(regime("a", "1h") + &regime("b", "2h"))).is_ok());
+        let why = |text: String| Regimes::parse(&text).unwrap_err().to_string();
+        assert!(why(regime("a", "1h") + &regime("a", "2h")).contains("two regimes `a`"));
+        assert!(why(regime("a", "-1h")).contains("regime `a` is negative"));
     }
 }

@@ -1,5 +1,6 @@
 //! Where an order holds. It always says so itself: an empty territory is refused, and never means everywhere.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,7 +57,12 @@ impl Groups {
             }
             Ok(Group { code: row.code.into(), version: row.version.into(), countries })
         };
-        file.group.into_iter().map(group).collect::<Result<_, _>>().map(Self)
+        let groups: Vec<Group> = file.group.into_iter().map(group).collect::<Result<_, _>>()?;
+        let mut names = HashSet::new();
+        match groups.iter().find(|group| !names.insert(&group.code)) {
+            Some(group) => Err(bad(format!("there are two groups `{}`", group.code))),
+            None => Ok(Self(groups)),
+        }
     }
 
     /// The file that comes with the program; a test holds it to being right.
@@ -179,6 +185,13 @@ mod tests {
         assert_eq!((eu.codes().len(), eea.codes().len()), (27, 30));
         assert_eq!(eea.minus(eu).codes(), ["IS", "LI", "NO"]);
         assert!(!eu.codes().contains(&"GB"));
+    }
+
+    #[test]
+    fn a_group_has_one_list() {
+        let twice =
+            ["DE", "FR"].map(|code| format!("[[group]]\ncode='X'\nversion='1'\ncountries=['{code}']\n")).concat();
+        assert!(Groups::parse(&twice).unwrap_err().to_string().contains("two groups `X`"));
     }
 
     #[test]

@@ -20,6 +20,9 @@ use super::arrival::Arriving;
 /// A call that holds no more than this is not what fills the memory.
 const LITTLE: usize = 16 << 10;
 
+/// No message is larger, so that no call holds more, however long it goes on.
+const LARGEST: usize = 64 << 20;
+
 /// Shared by the calls of one listener. A clone is the same budget.
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -60,7 +63,8 @@ impl HttpBody for Held {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(context)?) else { return Poll::Ready(None) };
         if let Some(data) = frame.data_ref() {
-            let bytes = data.len();
+            // A stream's messages are let go one by one: of it no more is held than the largest.
+            let bytes = data.len().min(LARGEST.saturating_sub(self.held));
             self.held += bytes;
             let all = self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
             if all > self.budget.most_for(self.held) {

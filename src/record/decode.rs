@@ -41,6 +41,9 @@ pub fn decode(bytes: &[u8]) -> Result<Entry> {
 }
 
 pub(super) fn entry(message: pb::Entry) -> Result<Entry> {
+    if message.person.is_empty() && !message.credential.is_empty() {
+        return Err(DecodeError::Field("credential"));
+    }
     let by = Attribution {
         actor: message.actor.into(),
         reason: message.reason.into(),
@@ -109,6 +112,9 @@ fn event(event: pb::entry::Event) -> Result<Event> {
             change(&c.order_id, OrderChange::Correspondence(correspondence))
         }
         Pb::AccountsProtected(accounts) => {
+            if accounts.account_ids.len() != accounts.categories.len() {
+                return Err(DecodeError::Field("categories"));
+            }
             let pairs = accounts.account_ids.iter().zip(&accounts.categories);
             let pairs: Result<_> = pairs.map(|(id, c)| Ok((account(*id)?, category(*c)?))).collect();
             Ok(Event::AccountsProtected(pairs?))
@@ -191,17 +197,17 @@ fn confidentiality(number: u32) -> Result<Confidentiality> {
 }
 
 fn territory(territory: pb::Territory) -> Result<Territory> {
-    if territory.worldwide {
-        return Ok(Territory::Worldwide);
-    }
     let codes = territory.country_codes.iter().map(|code| name::<CountryCode>(code, "country_codes"));
     let countries: CountrySet = codes.collect::<Result<_>>()?;
-    match (countries.is_empty(), territory.group.is_empty()) {
-        (true, _) => Err(DecodeError::Field("territory")),
-        (false, true) => Ok(Territory::Countries(countries)),
-        (false, false) => {
-            Ok(Territory::Group { code: territory.group.into(), version: territory.group_version.into(), countries })
-        }
+    if countries.codes() != territory.country_codes {
+        return Err(DecodeError::Field("country_codes"));
+    }
+    let (group, version) = (territory.group, territory.group_version);
+    match (territory.worldwide, countries.is_empty(), group.is_empty()) {
+        (true, true, true) if version.is_empty() => Ok(Territory::Worldwide),
+        (false, false, true) if version.is_empty() => Ok(Territory::Countries(countries)),
+        (false, false, false) => Ok(Territory::Group { code: group.into(), version: version.into(), countries }),
+        _ => Err(DecodeError::Field("territory")),
     }
 }
 
@@ -210,6 +216,9 @@ pub(super) fn items(columns: pb::Items) -> Result<ItemChunk> {
     let lengths = [columns.locator_types.len(), columns.locators.len(), columns.resolutions.len(), columns.ids.len()];
     if lengths != [len; 4] {
         return Err(DecodeError::Field("items"));
+    }
+    if columns.decline_reasons.last_key_value().is_some_and(|(at, _)| *at as usize >= len) {
+        return Err(DecodeError::Field("decline_reasons"));
     }
     let mut chunk = ItemChunk::default();
     let texts = columns.locator_types.iter().zip(&columns.locators);
@@ -229,7 +238,11 @@ pub(super) fn items(columns: pb::Items) -> Result<ItemChunk> {
 fn resolution(code: i32, id: u64) -> Result<Resolution> {
     use pb::Resolution as Pb;
     let bad = || DecodeError::Field("resolutions");
-    let cause = match Pb::try_from(code).map_err(|_| bad())? {
+    let code = Pb::try_from(code).map_err(|_| bad())?;
+    if id != 0 && !matches!(code, Pb::Account | Pb::Post) {
+        return Err(DecodeError::Field("ids"));
+    }
+    let cause = match code {
         Pb::Unspecified => return Err(bad()),
         Pb::Account => return Ok(Resolution::Subject(Subject::Account(AccountId::try_from(id).map_err(|_| bad())?))),
         Pb::Post => return Ok(Resolution::Subject(Subject::Post(PostId::try_from(id).map_err(|_| bad())?))),
@@ -266,4 +279,55 @@ fn disposition(code: i32) -> Result<Disposition> {
         Pb::Duplicate => Disposition::Duplicate,
         Pb::WithheldByOverride => Disposition::WithheldByOverride,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_and_fields_that_do_not_belong_together_are_refused_and_not_left_out() {
+        let territory = |codes: &[&str], worldwide, group: &str, version: &str| {
+            let country_codes = codes.iter().map(|code| (*code).to_owned()).collect();
+            super::territory(pb::Territory {
+                worldwide,
+                country_codes,
+                group: group.to_owned(),
+                group_version: version.to_owned(),
+            })
+        };
+        assert!(territory(&["DE", "FR"], false, "EU", "1").is_ok());
+        for bad in [
+            territory(&["DE"], true, "", ""),
+            territory(&[], true, "EU", ""),
+            territory(&["DE"], false, "", "1"),
+            territory(&[], false, "EU", "1"),
+            territory(&["FR", "DE"], false, "", ""),
+            territory(&["DE", "DE"], false, "", ""),
+            territory(&["UK"], false, "", ""),
+        ] {
+            assert!(bad.is_err(), "{bad:?}");
+        }
+
+        let line = || pb::Items {
+            lines: vec![1],
+            locator_types: vec!["handle".to_owned()],
+            locators: vec!["@a".to_owned()],
+            resolutions: vec![pb::Resolution::Handle.into()],
+            ids: vec![0],
+            decline_reasons: [(0, "press".to_owned())].into(),
+        };
+        assert!(items(line()).is_ok());
+        let elsewhere = pb::Items { decline_reasons: [(1, "press".to_owned())].into(), ..line() };
+        assert_eq!(items(elsewhere), Err(DecodeError::Field("decline_reasons")));
+        assert_eq!(items(pb::Items { ids: vec![7], ..line() }), Err(DecodeError::Field("ids")));
+
+        let protected = |categories| {
+            event(pb::entry::Event::AccountsProtected(pb::AccountsProtected { account_ids: vec![7, 8], categories }))
+        };
+        assert!(protected(vec![1, 1]).is_ok());
+        assert_eq!(protected(vec![1]), Err(DecodeError::Field("categories")));
+        let nobody = pb::Entry { credential: "token 1".to_owned(), ..Default::default() };
+        assert_eq!(entry(nobody), Err(DecodeError::Field("credential")));
+    }
 }

@@ -12,6 +12,7 @@ use crate::domain::locator::{Cause, Resolution, Unsupported};
 use crate::domain::protection::Category;
 use crate::domain::spec::OrderSpec;
 use crate::domain::territory::Territory;
+use crate::pb::time;
 
 /// The bytes of an entry, as the journal keeps them.
 #[must_use]
@@ -30,10 +31,6 @@ pub(super) fn message(at: Timestamp, by: &Attribution, event: pb::entry::Event) 
         credential: by.identity.as_ref().map(|identity| identity.credential.to_string()).unwrap_or_default(),
         event: Some(event),
     }
-}
-
-pub(super) fn time(at: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
 fn event(event: &Event) -> pb::entry::Event {

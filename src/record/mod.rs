@@ -21,3 +21,7 @@ const fn confidentiality_number(confidentiality: Confidentiality) -> u32 {
         Confidentiality::Sealed => 3,
     }
 }
+
+#[cfg(test)]
+#[path = "../../fuzz/entries.rs"]
+mod fuzz;

@@ -131,14 +131,22 @@ impl SnapshotFile {
         if hash.finalize().as_slice() == expected { Ok(()) } else { Err(self.damaged("its checksum does not match")) }
     }
 
+    /// What the file cannot be read for; if it only ends too soon, that is damage.
+    fn cut(&self, error: io::Error) -> SnapshotError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged("it ends within a record"),
+            _ => self.io("read")(error),
+        }
+    }
+
     fn restore(&self, mut body: impl Read) -> Result<(State, Position), SnapshotError> {
         let mut magic = [0; 16];
-        body.read_exact(&mut magic).map_err(self.io("read"))?;
+        body.read_exact(&mut magic).map_err(|e| self.cut(e))?;
         if &magic != MAGIC {
             return Err(self.damaged("it is not a snapshot of this format"));
         }
         let (mut restore, mut header) = (Restore::default(), None);
-        while let Some(bytes) = next_record(&mut body).map_err(self.io("read"))? {
+        while let Some(bytes) = next_record(&mut body).map_err(|e| self.cut(e))? {
             let record = pb::SnapshotRecord::decode(&*bytes).map_err(|e| self.damaged(e))?;
             match record.record {
                 Some(pb::snapshot_record::Record::Header(h)) => header = Some(h),
@@ -199,9 +207,10 @@ fn next_record(body: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     }
     let [_, rest @ ..] = &mut length;
     body.read_exact(rest)?;
-    let mut record = vec![0; u32::from_le_bytes(length) as usize];
-    body.read_exact(&mut record)?;
-    Ok(Some(record))
+    // A length is only believed as far as there are bytes: memory is not taken for what is not there.
+    let (length, mut record) = (u32::from_le_bytes(length), Vec::new());
+    let read = body.take(length.into()).read_to_end(&mut record)?;
+    if read < length as usize { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(Some(record)) }
 }
 
 fn put(file: &mut impl Write, record: pb::snapshot_record::Record) -> io::Result<()> {
@@ -220,7 +229,7 @@ fn write_all(file: &mut impl Write, state: &State, hash: Hash) -> io::Result<()>
             format: FORMAT,
             revision: state.revision().get(),
             hash: hash.as_bytes().to_vec(),
-            at: Some(encode::time(state.at())),
+            at: Some(crate::pb::time(state.at())),
             orders: state.orders().len() as u64,
             state_digest: state.digest().to_bytes().to_vec(),
         }),
@@ -311,6 +320,9 @@ fn add(restore: &mut Restore, part: pb::snapshot_record::Record) -> Result<(), S
             }
         }
         Record::Protections(part) => {
+            if [part.categories.len(), part.since_micros.len()] != [part.account_ids.len(); 2] {
+                return Err("the columns of its protected list have different lengths".to_owned());
+            }
             for ((id, category), since) in part.account_ids.iter().zip(&part.categories).zip(&part.since_micros) {
                 let since = Timestamp::from_microsecond(*since).map_err(|e| e.to_string())?;
                 let category = decode::category(*category).map_err(text)?;
@@ -318,6 +330,9 @@ fn add(restore: &mut Restore, part: pb::snapshot_record::Record) -> Result<(), S
             }
         }
         Record::Requests(part) => {
+            if [part.request_digests.len(), part.revisions.len()] != [part.request_ids.len(); 2] {
+                return Err("the columns of its requests have different lengths".to_owned());
+            }
             for ((id, digest), revision) in part.request_ids.iter().zip(&part.request_digests).zip(part.revisions) {
                 let digest = decode::digest(digest, "request_digests").map_err(text)?;
                 restore.request(id.parse().map_err(|_| format!("request `{id}`"))?, digest, Revision::new(revision));
@@ -325,4 +340,46 @@ fn add(restore: &mut Restore, part: pb::snapshot_record::Record) -> Result<(), S
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[path = "../../fuzz/histories.rs"]
+mod fuzz;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(records: &[u8]) -> String {
+        let file = SnapshotFile::at("snapshot");
+        match file.restore([MAGIC.as_slice(), records].concat().as_slice()) {
+            Err(SnapshotError::Damaged { why, .. }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_longer_than_the_file_is_damage_and_takes_no_memory() {
+        assert_eq!(why(&[0xff, 0xff, 0xff, 0xff, 1, 2, 3]), "it ends within a record");
+        assert_eq!(why(&[7, 0]), "it ends within a record");
+        let mut endless = [u32::MAX.to_le_bytes().as_slice(), &[0; 100]].concat();
+        assert!(next_record(&mut endless.as_slice()).is_err());
+        endless[..4].copy_from_slice(&100_u32.to_le_bytes());
+        let record = next_record(&mut endless.as_slice()).unwrap().unwrap();
+        assert!(record.len() == 100 && record.capacity() < 10_000, "{}", record.capacity());
+    }
+
+    #[test]
+    fn columns_of_different_lengths_are_damage() {
+        use pb::snapshot_record::Record;
+        let written = |record| {
+            let mut bytes = Vec::new();
+            put(&mut bytes, record).unwrap();
+            bytes
+        };
+        let part = pb::SnapshotProtections { account_ids: vec![7, 8], categories: vec![1], since_micros: vec![1, 2] };
+        assert!(why(&written(Record::Protections(part))).contains("protected list"));
+        let part = pb::SnapshotRequests { request_ids: vec!["a".to_owned()], ..Default::default() };
+        assert!(why(&written(Record::Requests(part))).contains("requests"));
+    }
 }

@@ -24,7 +24,6 @@ mod desk;
 mod drain;
 mod faults;
 mod frames;
-mod fuzz;
 mod harness;
 mod journal;
 mod large;

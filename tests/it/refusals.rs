@@ -52,6 +52,17 @@ fn table() -> Vec<Row> {
             &["order.issuing_authority"],
         ),
         ("no legal basis", but(|o| o.legal_basis.clear()), one(), Invalid, "BAD_FIELDS", &["order.legal_basis"]),
+        (
+            "names that no regime and no group have room for",
+            but(|o| {
+                o.regime = "r".repeat(10_000);
+                o.territory = territory(pb::territory::Territory::Group("g".repeat(10_000)));
+            }),
+            one(),
+            Invalid,
+            "BAD_FIELDS",
+            &["order.territory.group", "order.regime"],
+        ),
         ("no territory", but(|o| o.territory = None), one(), Invalid, "BAD_FIELDS", &["order.territory"]),
         (
             "an empty territory",

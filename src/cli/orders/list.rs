@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{ListArgs, number, stamp};
+use super::{ListArgs, number};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, counted, waiting};
@@ -54,7 +54,7 @@ pub(super) async fn list(args: ListArgs, client: &Client, out: &mut Output) -> R
             country_code: args.country.clone(),
             issuing_authority: args.authority.clone(),
             regime: args.regime.clone(),
-            review_due_before: args.review_due_before.map(stamp),
+            review_due_before: args.review_due_before.map(crate::pb::time),
             page_size: u32::try_from(args.limit - found.len()).unwrap_or(u32::MAX),
             page_token,
             ..Default::default()

@@ -169,10 +169,6 @@ fn ahead(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn stamp(at: jiff::Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
-}
-
 /// The number of a word, by the printed words of an enum.
 fn number(word: &str, name: fn(i32) -> String) -> i32 {
     (1..16).find(|n| name(*n) == word).unwrap_or_default()
@@ -196,7 +192,7 @@ pub(super) async fn run(command: OrderCommand, client: &Client, out: &mut Output
         OrderCommand::Resume(named) => Change::Resume.run(named, client, out).await,
         OrderCommand::Note { order_id, kind, text, at, external_ref } => {
             let kind = number(&kind, correspondence);
-            let correspondence = Some(pb::Correspondence { kind, at: at.map(stamp), text, external_ref });
+            let correspondence = Some(pb::Correspondence { kind, at: at.map(crate::pb::time), text, external_ref });
             let message = pb::RecordCorrespondenceRequest { order_id, correspondence, context: client.context("") };
             let mut orders = client.orders().await?;
             let done = client.command(message, async |r| orders.record_correspondence(r).await).await?;

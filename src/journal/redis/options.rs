@@ -12,7 +12,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+
 use super::super::Source;
+
+/// What stands for something else in a URL.
+const IN_A_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A user's name and password.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -72,12 +77,14 @@ pub struct BadRedisUrl {
     why: String,
 }
 
-/// A URL as it may be shown: the text up to the last `@` names a user, and nothing of it is repeated.
+/// A URL as it may be shown: the text up to the last `@` names a user, and nothing of it is repeated but the scheme.
 #[must_use]
 pub fn redacted(text: &str) -> String {
-    match (text.split_once("://"), text.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
-        _ => text.to_owned(),
+    let Some((user, rest)) = text.rsplit_once('@') else { return text.to_owned() };
+    let is_scheme = |scheme: &&str| scheme.bytes().all(|b| b.is_ascii_alphabetic() || b == b'+');
+    match user.split_once("://").map(|(scheme, _)| scheme).filter(is_scheme) {
+        Some(scheme) => format!("{scheme}://***@{rest}"),
+        None => format!("***@{rest}"),
     }
 }
 
@@ -106,6 +113,8 @@ fn decoded(text: &str) -> Result<Option<String>, String> {
 fn parse(text: &str) -> Result<RedisUrl, String> {
     let (scheme, rest) = text.split_once("://").ok_or("write redis://HOST:PORT")?;
     let (tls, kind) = match scheme.split_once('+').unwrap_or((scheme, "")) {
+        // What stands there may be a password that slipped in.
+        _ if scheme.contains(['@', ':']) => return Err("write redis://HOST:PORT".to_owned()),
         ("redis", kind) => (false, kind),
         ("rediss", kind) => (true, kind),
         _ => return Err("its scheme is not redis, rediss, redis+sentinel or redis+cluster".to_owned()),
@@ -136,7 +145,7 @@ fn parse(text: &str) -> Result<RedisUrl, String> {
     };
     let database = match database {
         "" => 0,
-        number => number.parse().map_err(|_| format!("`{number}` is no number of a database"))?,
+        number => number.parse::<u32>().map_err(|_| format!("`{number}` is no number of a database"))?.into(),
     };
     Ok(RedisUrl { topology, tls, credentials, database })
 }
@@ -157,7 +166,7 @@ impl fmt::Display for RedisUrl {
         };
         write!(f, "redis{}{kind}://", if self.tls { "s" } else { "" })?;
         if let Some(user) = &self.credentials.user {
-            write!(f, "{user}@")?;
+            write!(f, "{}@", percent_encoding::utf8_percent_encode(user, IN_A_URL))?;
         }
         for (at, (host, port)) in nodes.iter().enumerate() {
             let comma = if at > 0 { "," } else { "" };
@@ -261,6 +270,10 @@ pub enum SetUpError {
 }
 
 #[cfg(test)]
+#[path = "../../../fuzz/redis_urls.rs"]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -271,6 +284,7 @@ mod tests {
             ("redis://127.0.0.1:7000/3", "redis://127.0.0.1:7000/3"),
             ("rediss://desk:p%40ss@example.org", "rediss://desk@example.org:6379"),
             ("redis://:secret@[::1]:7000", "redis://[::1]:7000"),
+            ("redis://a%3Ab%40c@h", "redis://a%3Ab%40c@h:6379"),
             ("redis+sentinel://a,b:7,c/main", "redis+sentinel://a:26379,b:7,c:26379/main"),
             ("rediss+sentinel://a/main/2", "rediss+sentinel://a:26379/main/2"),
             ("redis+cluster://a:1,b:2", "redis+cluster://a:1,b:2"),
@@ -292,9 +306,12 @@ mod tests {
             ("redis+cluster://a/1", "no databases"),
             ("redis+ring://a", "`ring`"),
             ("redis://a/x", "`x` is no number"),
+            ("redis://a/-2", "`-2` is no number"),
             ("redis://a?tls=true", "flags of their own"),
             ("redis://u:secret@", "no host"),
             ("redis://u:secret@a:99999", "no host"),
+            ("redis:u:secret@a", "write redis://HOST:PORT"),
+            ("redis+u:secret@a://b", "write redis://HOST:PORT"),
         ] {
             let error = text.parse::<RedisUrl>().unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("secret"), "{error}");

@@ -130,6 +130,11 @@ async fn a_jwt_holds_as_it_was_signed_and_forged_ones_do_not() {
         ("by nobody", provider.sign(&without(mk_claims(), "iss"))),
         ("of nobody", provider.sign(&without(mk_claims(), "sub"))),
         ("of a stranger", provider.sign(&with(mk_claims(), "sub", json!("timeline-2")))),
+        ("with something critical in the head", {
+            let crit = Some(vec!["exp".to_owned()]);
+            let header = Header { kid: Some("key-1".to_owned()), crit, ..Header::new(Algorithm::ES256) };
+            encode(&header, &mk_claims(), &EncodingKey::from_ec_der(&provider.key.serialize_der())).unwrap()
+        }),
         ("too long", provider.sign(&with(mk_claims(), "more", json!("x".repeat(9_000))))),
         ("nonsense", "a.b.c".to_owned()),
         ("dots", "..".to_owned()),
