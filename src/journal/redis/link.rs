@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::connection::{CallError, Connector, call, call_all};
-use super::durability::{self, Standing};
+use super::durability;
 use super::locate::{LocateError, Located, Locator};
 use super::options::{Durability, LinkChange, Node, RedisOptions, Topology};
 use super::scripts::{Ends, Scripts};
@@ -48,10 +48,12 @@ pub(super) struct Session {
     over: CancellationToken,
     /// What is wrong with the server's settings.
     shortcomings: ArcSwap<Vec<String>>,
-    /// Whether the server can be sure that it is still the primary.
-    in_touch: AtomicBool,
-    /// With how many of its replicas it is in touch.
+    /// Whether it is the primary by the word of those who would replace it.
+    certain: AtomicBool,
+    /// How many of its replicas it has heard of within the last seconds.
     replicas: AtomicUsize,
+    /// So many of them make it the primary where nobody else's word does.
+    enough: usize,
 }
 
 impl Session {
@@ -111,9 +113,15 @@ impl Session {
         self.replicas.load(Ordering::Relaxed)
     }
 
-    /// Whether what it says is what the primary says, as far as can be known.
+    /// Whether it is the primary by the word of those who would replace it.
+    pub(super) fn is_certain(&self) -> bool {
+        self.certain.load(Ordering::Relaxed) && !self.over.is_cancelled()
+    }
+
+    /// Whether what it says is what the primary says, as far as can be known without asking: most of those who would
+    /// replace it call it the primary, or replicas followed it within the last seconds.
     pub(super) fn is_in_touch(&self) -> bool {
-        self.in_touch.load(Ordering::Relaxed) && !self.over.is_cancelled()
+        self.is_certain() || self.replicas() >= self.enough && !self.over.is_cancelled()
     }
 }
 
@@ -250,8 +258,9 @@ impl Supervisor {
         let found = durability::shortcomings(&reader, limit).await.map_err(failed("cannot ask for settings of"))?;
         let waitaof = durability::knows_waitaof(&reader, limit).await.map_err(failed("cannot ask"))?;
         let session = Session {
-            in_touch: AtomicBool::new(self.in_touch(certain, &standing)),
+            certain: AtomicBool::new(certain),
             replicas: AtomicUsize::new(standing.replicas),
+            enough: usize::from(self.options.wait_replicas.max(1)),
             node,
             writer,
             reader,
@@ -285,15 +294,6 @@ impl Supervisor {
         }
     }
 
-    /// A server that its replicas follow, or that most of those who would replace it call the primary, is the primary.
-    fn in_touch(&self, certain: bool, standing: &Standing) -> bool {
-        let enough = usize::from(self.options.wait_replicas.max(1));
-        match self.options.url.topology {
-            Topology::Single(_) | Topology::Cluster(_) => true,
-            Topology::Sentinel { .. } => certain || standing.replicas >= enough,
-        }
-    }
-
     /// Returns when the session is over.
     async fn watch(&self, session: &Session, unsettled: &impl AsyncFn(&Session, Position)) {
         let mut before: Option<Position> = None;
@@ -311,6 +311,7 @@ impl Supervisor {
                 warn!(server = %shown(&session.node), "this server is not the primary any more");
                 return;
             }
+            let was_in_touch = session.is_in_touch();
             session.replicas.store(standing.replicas, Ordering::Relaxed);
             // Whether somebody else is the primary by now.
             let certain = match self.locator.locate().await {
@@ -321,11 +322,12 @@ impl Supervisor {
                 Ok(located) => located.certain,
                 Err(error) => {
                     tracing::debug!(%error, "the primary cannot be confirmed");
-                    false
+                    // A cluster's primary that is cut off refuses by itself.
+                    !matches!(self.options.url.topology, Topology::Sentinel { .. })
                 }
             };
-            let in_touch = self.in_touch(certain, &standing);
-            if session.in_touch.swap(in_touch, Ordering::Relaxed) && !in_touch {
+            session.certain.store(certain, Ordering::Relaxed);
+            if was_in_touch && !session.is_in_touch() {
                 warn!(server = %shown(&session.node), "this server may have been replaced: what it says does not count as fresh");
             }
             if ticks.is_multiple_of(SETTINGS_EVERY) {

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, Value};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::ports::Port;
 use super::process::Process;
@@ -244,6 +247,25 @@ impl RedisServer {
     /// The answer of a server that may be down, paused or busy, if it comes within a second.
     pub async fn ask_soon<T: FromRedisValue>(&self, command: &[&str]) -> Option<T> {
         tokio::time::timeout(Duration::from_secs(1), self.try_command(command)).await.ok()?.ok()
+    }
+
+    /// A replica that follows it, says so again and again, and never confirms a thing; gone when dropped.
+    pub fn follow_without_confirming(&self) -> AbortOnDropHandle<()> {
+        let port = self.port();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            stream.write_all(b"PSYNC ? -1\r\n").await.unwrap();
+            let (mut from, mut to) = stream.split();
+            let hear = async { tokio::io::copy(&mut from, &mut tokio::io::sink()).await.map(drop) };
+            let tell = async {
+                let mut often = tokio::time::interval(Duration::from_millis(100));
+                while to.write_all(b"REPLCONF ACK 0\r\n").await.is_ok() {
+                    often.tick().await;
+                }
+            };
+            // The server may be gone first.
+            let _ = tokio::join!(hear, tell);
+        }))
     }
 
     pub async fn config_set(&self, key: &str, value: &str) {
