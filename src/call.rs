@@ -6,10 +6,12 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, Response};
 use http_body::{Body, Frame, SizeHint};
 use tracing::Span;
 
+/// The header or trailer that tells how a call went.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// gRPC's codes are 0 to 16.
 pub const CODES: usize = 17;
 /// It was given up, by the client or its deadline, before it was answered: never counted as done.
@@ -48,7 +50,7 @@ impl<O: Observer> Call<O> {
 
     /// Takes the outcome from headers or trailers that have one.
     fn hear(&mut self, headers: &HeaderMap) {
-        if let Some(status) = headers.get("grpc-status") {
+        if let Some(status) = headers.get(GRPC_STATUS) {
             let code = status.to_str().ok().and_then(|status| status.parse().ok());
             self.end(code.filter(|code| *code < CODES).unwrap_or(UNKNOWN));
         }

@@ -17,7 +17,7 @@ use axum::routing::get;
 use tokio::task::JoinHandle;
 
 use crate::metrics::{self, Tallies};
-use crate::net::{Door, Drain};
+use crate::net::{Door, Drain, Http1};
 use crate::readiness::Gate;
 use crate::replica::Replica;
 
@@ -57,7 +57,7 @@ impl Http {
     /// Serves; `ended` is told if it cannot.
     pub fn start(
         listener: Option<TcpListener>,
-        door: Door,
+        door: Door<Http1>,
         pages: Pages,
         ended: impl FnOnce(io::Error) + Send + 'static,
     ) -> Self {

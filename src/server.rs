@@ -7,6 +7,7 @@
 //! the same, until balancers have noticed; nobody accepts any more, connections are told to leave, streams end with where
 //! to resume, other calls finish; what has not finished is cut off; the replica writes its snapshot.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
@@ -14,16 +15,23 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::body::Body;
 use tonic::service::Routes;
-use tower::Layer as _;
+use tower::util::MapRequest;
+use tower::{Layer as _, Service, ServiceExt as _};
 use tracing::{error, info, warn};
 
 use crate::access::{self, Guard, Refusal, Refusals};
 use crate::api::{
-    Audit, Context, Deadlines, Orders, Protections, Reports, Visibility, too_much_held, too_slow, turned_away,
+    Audit, Context, Deadlines, Orders, Protections, Queries, Reports, Visibility, into_tonic, too_much_held, too_slow,
+    turned_away,
 };
 use crate::audit::keep::{Checkpoints, KeysError, read_keys};
 use crate::audit::log::CheckpointLog;
@@ -36,7 +44,7 @@ use crate::journal::memory::MemoryJournal;
 use crate::journal::redis::{LinkChange, RedisJournal, RedisOptions, SetUpError};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
 use crate::metrics::{self, Doorkeeping, Tallies, Why, calls::Calls, verdicts::Verdicts};
-use crate::net::{self, Budget, Door, Drain, Pace, Places, Protocol};
+use crate::net::{self, Budget, Door, Drain, Grpc, Http1, Pace, Places, RequestBody, Tls};
 use crate::pb::v1 as pb;
 use crate::readiness::{Gate, Readiness};
 use crate::record::snapshot::SnapshotFile;
@@ -206,9 +214,10 @@ struct Running {
 
 impl Running {
     /// The services for queries, for one thread.
-    fn query_routes(&self, health: Routes) -> Routes {
+    fn queries(&self, health: Routes) -> Queries {
         let visibility = Visibility::new(self.context.clone(), self.tallies.verdicts.tally());
-        health.add_service(pb::visibility_service_server::VisibilityServiceServer::new(visibility))
+        let service = pb::visibility_service_server::VisibilityServiceServer::new(visibility.clone());
+        Queries::new(visibility, health.add_service(service))
     }
 
     fn admin_routes(&self, health: Routes) -> Routes {
@@ -239,15 +248,25 @@ impl Running {
         })
     }
 
+    fn door<P>(&self, protocol: P, places: Places, tls: Option<Tls>, counts: Doorkeeping, pace: Pace) -> Door<P> {
+        let failures = Arc::new(Sparing::new(self.clock.clone()));
+        Door { places, protocol, tls, pace, drain: self.drain.clone(), counts, failures }
+    }
+
     /// Serves one socket until its end; to be run where its calls are to run.
-    fn serve(
+    fn serve<S, B>(
         &self,
-        door: Door,
+        door: Door<Grpc>,
         listener: std::net::TcpListener,
         guard: Guard,
-        routes: Routes,
-    ) -> impl Future<Output = ()> + use<> {
-        let service = guard.layer(Deadlines.layer(routes));
+        service: S,
+    ) -> impl Future<Output = ()> + use<S, B>
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Unpin + Send + 'static,
+        S::Future: Unpin + Send + 'static,
+        B: HttpBody<Data = Bytes, Error = Status> + From<Body> + Unpin + Send + 'static,
+    {
+        let service = guard.layer(Deadlines.layer(service));
         let service = trace::layer().layer(self.tallies.calls.layer().layer(service));
         let (fault, ended) = (self.fault.clone(), self.tasks.token());
         async move {
@@ -261,12 +280,12 @@ impl Running {
     /// Serves one socket on a thread of its own.
     fn spawn_query_thread(
         &self,
-        door: Door,
+        door: Door<Grpc>,
         listener: std::net::TcpListener,
         guard: Guard,
-        routes: Routes,
+        queries: Queries,
     ) -> Result<(), ServeError> {
-        let serving = self.serve(door, listener, guard, routes);
+        let serving = self.serve(door, listener, guard, queries);
         let fault = self.fault.clone();
         let work = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(serving),
@@ -348,21 +367,12 @@ pub async fn run(
     let pace = Pace { age, keepalive: args.keepalive };
     let [query_counts, admin_counts, http_counts] = Doorkeeping::of_listeners();
     let [query_tls, admin_tls, http_tls] = live.tls.map_or_else(Default::default, |tls| tls.map(Some));
-    let door = |places, tls, counts| Door {
-        places,
-        protocol: Protocol::Grpc,
-        tls,
-        budget: Budget::new(MAX_HELD, too_much_held, too_slow),
-        pace,
-        drain: running.drain.clone(),
-        counts,
-        failures: Arc::new(Sparing::new(running.clock.clone())),
-    };
-    let query_door = door(places(args.max_connections), query_tls, query_counts);
-    let admin_door = door(Places::new(MAX_ADMIN_CONNECTIONS), admin_tls, admin_counts);
+    let grpc = || Grpc { budget: Budget::new(MAX_HELD, too_much_held, too_slow) };
+    let query_door = running.door(grpc(), places(args.max_connections), query_tls, query_counts, pace);
+    let admin_door = running.door(grpc(), Places::new(MAX_ADMIN_CONNECTIONS), admin_tls, admin_counts, pace);
     // It goes on while the others drain, so that it can be seen.
-    let http_door = door(Places::new(MAX_HTTP_CONNECTIONS), http_tls, http_counts);
-    let http_door = Door { protocol: Protocol::Http1, drain: Drain::default(), ..http_door };
+    let http_door = running.door(Http1, Places::new(MAX_HTTP_CONNECTIONS), http_tls, http_counts, pace);
+    let http_door = Door { drain: Drain::default(), ..http_door };
 
     let admin = listen(args.admin_listen, false)?;
     // A shared port is shared with other processes, too: one on another journal would answer some of the queries. Bound
@@ -384,10 +394,11 @@ pub async fn run(
     }
     let guard = running.guard("queries");
     for listener in listeners {
-        let routes = running.query_routes(reflection(QUERY_SERVICES)?.add_service(query_health_service.clone()));
-        running.spawn_query_thread(query_door.clone(), listener, guard.clone(), routes)?;
+        let queries = running.queries(reflection(QUERY_SERVICES)?.add_service(query_health_service.clone()));
+        running.spawn_query_thread(query_door.clone(), listener, guard.clone(), queries)?;
     }
     let routes = running.admin_routes(reflection(ADMIN_SERVICES)?.add_service(admin_health_service));
+    let routes = MapRequest::new(routes, into_tonic).map_future(Box::pin);
     tokio::spawn(running.serve(admin_door, admin, running.guard("admin"), routes));
     let pages = Pages { replica: replica.clone(), gate: running.gate.clone(), tallies: running.tallies.clone() };
     let http = Http::start(http, http_door, pages, move |source| {

@@ -13,7 +13,7 @@ use tower::{Layer, Service};
 use super::roles::{Roles, Rule, rule_of};
 use super::{Current, Principal, Unknown};
 use crate::clock::Clock;
-use crate::net::Connection;
+use crate::net::{Arrives, Connection};
 
 /// Why somebody may not call a method.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Guard {
     }
 
     /// Who calls, if it may.
-    fn admit(&self, request: &Request<Body>) -> Result<Option<Principal>, Refusal> {
+    fn admit<B: Arrives>(&self, request: &Request<B>) -> Result<Option<Principal>, Refusal> {
         if !is_grpc(request) {
             return Err(Refusal::NotGrpc);
         }
@@ -72,7 +72,7 @@ impl Guard {
         let Some(access) = &*access else { return Ok(None) };
         let Rule::Needs(needed) = rule_of(request.uri().path()) else { return Ok(None) };
         let header = request.headers().get(AUTHORIZATION).map(|header| header.to_str().unwrap_or_default());
-        let names = request.extensions().get::<Connection>().and_then(Connection::names);
+        let names = request.body().connection().and_then(Connection::names);
         let who = match access.who(header, names, self.clock.now()) {
             Ok(who) => who,
             // A credential that is shown has to hold, also where none is needed.
@@ -91,7 +91,7 @@ impl Guard {
 }
 
 /// POST, and `application/grpc`, `application/grpc+proto` and the like.
-fn is_grpc(request: &Request<Body>) -> bool {
+fn is_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
     request.method() == Method::POST && kind.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
@@ -111,11 +111,13 @@ pub struct Guarded<S> {
     inner: S,
 }
 
-impl<S> Service<Request<Body>> for Guarded<S>
+impl<S, B, R> Service<Request<B>> for Guarded<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<B>, Response = Response<R>>,
+    B: Arrives,
+    R: From<Body>,
 {
-    type Response = Response<Body>;
+    type Response = Response<R>;
     type Error = S::Error;
     type Future = GuardedFuture<S::Future>;
 
@@ -123,7 +125,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.guard.admit(&request) {
             Ok(who) => {
                 if let Some(who) = who {
@@ -155,17 +157,18 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<F, E> Future for GuardedFuture<F>
+impl<F, E, R> Future for GuardedFuture<F>
 where
-    F: Future<Output = Result<Response<Body>, E>>,
+    F: Future<Output = Result<Response<R>, E>>,
+    R: From<Body>,
 {
-    type Output = Result<Response<Body>, E>;
+    type Output = Result<Response<R>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             GuardedProjection::Admitted { inner } => inner.poll(context),
             GuardedProjection::TurnedAway { answer } => {
-                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
+                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer.map(R::from))))
             }
         }
     }

@@ -5,18 +5,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use tokio::time::sleep;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::status::ServiceError;
-use crate::net::Connection;
+use crate::net::{Arrives, Connection};
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// How long the caller waits from now on; nothing if it does not say, or not in gRPC's way.
 pub(super) fn deadline(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u64 = digits.parse().ok()?;
     match unit {
@@ -48,11 +50,13 @@ pub struct Punctual<S> {
     inner: S,
 }
 
-impl<S> Service<Request<Body>> for Punctual<S>
+impl<S, B, R> Service<Request<B>> for Punctual<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<B>, Response = Response<R>>,
+    B: Arrives,
+    R: From<Body>,
 {
-    type Response = Response<Body>;
+    type Response = Response<R>;
     type Error = S::Error;
     type Future = PunctualFuture<S::Future>;
 
@@ -60,11 +64,8 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let limits = Limits {
-            deadline: deadline(request.headers()),
-            connection: request.extensions().get::<Connection>().cloned(),
-        };
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let limits = Limits { deadline: deadline(request.headers()), connection: request.body().connection().cloned() };
         PunctualFuture { inner: self.inner.call(request), limits: Some(limits), end: None }
     }
 }
@@ -104,11 +105,12 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<F, E> Future for PunctualFuture<F>
+impl<F, E, R> Future for PunctualFuture<F>
 where
-    F: Future<Output = Result<Response<Body>, E>>,
+    F: Future<Output = Result<Response<R>, E>>,
+    R: From<Body>,
 {
-    type Output = Result<Response<Body>, E>;
+    type Output = Result<Response<R>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -121,7 +123,7 @@ where
         match this.end {
             Some(end) => {
                 let why = ready!(end.as_mut().poll(context));
-                Poll::Ready(Ok(Status::from(why).into_http()))
+                Poll::Ready(Ok(Status::from(why).into_http::<Body>().map(R::from)))
             }
             None => Poll::Pending,
         }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod deadline;
+mod direct;
 mod explain;
 mod orders;
 mod page;
@@ -32,6 +33,7 @@ use status::ServiceError;
 
 pub use audit::Audit;
 pub use deadline::Deadlines;
+pub use direct::{Queries, into_tonic};
 pub use orders::Orders;
 pub use protection::Protections;
 pub use report::Reports;
@@ -57,14 +59,23 @@ pub struct Context {
 }
 
 impl Context {
+    /// Whether the replica is as fresh as the caller asks, or why not; nothing if it has to be waited for.
+    fn consistent_now(&self, asked: Consistency) -> Option<Result<(), ServiceError>> {
+        if !self.replica.is_ready() {
+            return Some(Err(ServiceError::Loading));
+        }
+        if asked.at_least_revision.is_some_and(|wanted| self.replica.load().index.revision() < wanted) {
+            return None;
+        }
+        Some(self.fresh_enough(asked))
+    }
+
     /// Waits until the replica is as fresh as the caller asks, or says why it is not.
     async fn await_consistency(&self, asked: Consistency, metadata: &MetadataMap) -> Result<(), ServiceError> {
-        if !self.replica.is_ready() {
-            return Err(ServiceError::Loading);
+        if let Some(consistent) = self.consistent_now(asked) {
+            return consistent;
         }
-        if let Some(wanted) = asked.at_least_revision
-            && self.replica.load().index.revision() < wanted
-        {
+        if let Some(wanted) = asked.at_least_revision {
             // Leave the caller time to be told; its own deadline would tell it nothing.
             let wait = deadline(metadata.as_ref()).map_or(REVISION_WAIT, |d| REVISION_WAIT.min(d.mul_f32(0.8)));
             let began = self.replica.clock().monotonic();
@@ -79,11 +90,13 @@ impl Context {
                 });
             }
         }
+        self.fresh_enough(asked)
+    }
+
+    fn fresh_enough(&self, asked: Consistency) -> Result<(), ServiceError> {
+        let Some(limit) = asked.max_staleness else { return Ok(()) };
         let age = self.replica.freshness().age;
-        match asked.max_staleness {
-            Some(limit) if age > limit => Err(ServiceError::TooStale { age, limit }),
-            Some(_) | None => Ok(()),
-        }
+        if age > limit { Err(ServiceError::TooStale { age, limit }) } else { Ok(()) }
     }
 
     /// What is published once the replica is as fresh as asked, to keep for a longer computation.

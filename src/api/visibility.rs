@@ -10,6 +10,7 @@ use super::status::{BadFields, ServiceError};
 use super::{Context, render, watch};
 use crate::domain::country::Viewer;
 use crate::domain::ids::{AccountId, PostId, Revision, Subject};
+use crate::index::Withheld;
 use crate::metrics::{self, Shed, verdicts::Tally};
 use crate::net::Connection;
 use crate::pb::v1 as pb;
@@ -45,22 +46,126 @@ fn viewer(bad: &mut BadFields, code: &str) -> Option<Viewer> {
     bad.take("viewer_country", code.parse::<Viewer>())
 }
 
-/// The subjects of a batch, accounts first; every bad id is named by its index.
-fn subjects(bad: &mut BadFields, accounts: &[u64], posts: &[u64]) -> Vec<Subject> {
-    let mut subjects = Vec::with_capacity(accounts.len() + posts.len());
-    for (at, id) in accounts.iter().enumerate() {
-        match AccountId::try_from(*id) {
-            Ok(id) => subjects.push(Subject::Account(id)),
-            Err(why) => bad.add(format!("account_ids[{at}]"), why),
+/// Names every bad id of a list by its index.
+fn check_ids<T: TryFrom<u64, Error: ToString>>(bad: &mut BadFields, list: &str, ids: &[u64]) {
+    for (at, id) in ids.iter().enumerate() {
+        if let Err(why) = T::try_from(*id) {
+            bad.add(format!("{list}[{at}]"), why);
         }
     }
-    for (at, id) in posts.iter().enumerate() {
-        match PostId::try_from(*id) {
-            Ok(id) => subjects.push(Subject::Post(id)),
-            Err(why) => bad.add(format!("post_ids[{at}]"), why),
+}
+
+/// The subjects of a batch, accounts first.
+fn subjects(accounts: &[u64], posts: &[u64]) -> impl Iterator<Item = Subject> {
+    let accounts = accounts.iter().filter_map(|id| AccountId::try_from(*id).ok()).map(Subject::Account);
+    accounts.chain(posts.iter().filter_map(|id| PostId::try_from(*id).ok()).map(Subject::Post))
+}
+
+/// A Check that makes sense.
+#[derive(Clone, Copy)]
+struct One {
+    account: AccountId,
+    post: Option<PostId>,
+    viewer: Viewer,
+    consistency: Consistency,
+}
+
+impl TryFrom<&pb::CheckRequest> for One {
+    type Error = ServiceError;
+
+    fn try_from(request: &pb::CheckRequest) -> Result<Self, ServiceError> {
+        let mut bad = BadFields::default();
+        let account = bad.take("account_id", AccountId::try_from(request.account_id));
+        let post = request.post_id.map(|id| bad.take("post_id", PostId::try_from(id)));
+        let viewer = viewer(&mut bad, &request.viewer_country);
+        let (Some(account), Some(viewer)) = (account, viewer) else { return Err(bad.into()) };
+        bad.none()?;
+        Ok(Self { account, post: post.flatten(), viewer, consistency: Consistency::try_from(request.consistency)? })
+    }
+}
+
+/// Who asks in a BatchCheck that makes sense, and how fresh the answer is to be.
+#[derive(Clone, Copy)]
+struct Many {
+    viewer: Viewer,
+    consistency: Consistency,
+}
+
+impl Visibility {
+    /// The answer, unless it is to be made at a later revision.
+    pub(super) fn check_at_once(&self, request: &pb::CheckRequest) -> Option<Result<pb::CheckResponse, ServiceError>> {
+        let one = match One::try_from(request) {
+            Ok(one) => one,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(self.context.consistent_now(one.consistency)?.map(|()| self.verdict(one)))
+    }
+
+    /// The same for many.
+    pub(super) fn batch_check_at_once(
+        &self,
+        request: &pb::BatchCheckRequest,
+    ) -> Option<Result<pb::BatchCheckResponse, ServiceError>> {
+        let many = match self.many(request) {
+            Ok(many) => many,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(self.context.consistent_now(many.consistency)?.map(|()| self.verdicts(many, request)))
+    }
+
+    fn verdict(&self, One { account, post, viewer, .. }: One) -> pb::CheckResponse {
+        let published = self.context.replica.load();
+        let subjects = [Some(Subject::Account(account)), post.map(Subject::Post)];
+        let withholding = subjects.into_iter().flatten().find_map(|subject| {
+            let notice = published.index.check(subject, viewer, self.context.unknown_viewer)?;
+            Some(render::withholding(notice, subject))
+        });
+        self.tally.count(viewer, 1, usize::from(withholding.is_some()));
+        pb::CheckResponse {
+            withheld: withholding.is_some(),
+            withholding,
+            freshness: self.freshness(&published),
+            viewer_country_unknown: viewer == Viewer::Unknown,
         }
     }
-    subjects
+
+    fn many(&self, request: &pb::BatchCheckRequest) -> Result<Many, ServiceError> {
+        self.limit(&request.account_ids, &request.post_ids)?;
+        let mut bad = BadFields::default();
+        check_ids::<AccountId>(&mut bad, "account_ids", &request.account_ids);
+        check_ids::<PostId>(&mut bad, "post_ids", &request.post_ids);
+        let Some(viewer) = viewer(&mut bad, &request.viewer_country) else { return Err(bad.into()) };
+        bad.none()?;
+        Ok(Many { viewer, consistency: Consistency::try_from(request.consistency)? })
+    }
+
+    fn verdicts(&self, Many { viewer, .. }: Many, request: &pb::BatchCheckRequest) -> pb::BatchCheckResponse {
+        // One-revision-per-answer: everything below reads this one snapshot.
+        let published = self.context.replica.load();
+        let (accounts, posts) = (&request.account_ids, &request.post_ids);
+        let mut withholdings = Vec::new();
+        let mut list = |Withheld { at, subject, notice }: Withheld<'_>| {
+            let told = render::withholding(notice, subject);
+            let known = withholdings.iter().position(|w| *w == told).unwrap_or_else(|| {
+                withholdings.push(told);
+                withholdings.len() - 1
+            });
+            let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            pb::WithheldEntry { index: number(at), withholding: number(known) }
+        };
+        let (index, policy) = (&published.index, self.context.unknown_viewer);
+        let withheld_accounts: Vec<_> = index.withheld_accounts(accounts, viewer, policy).map(&mut list).collect();
+        let withheld_posts: Vec<_> = index.withheld_posts(posts, viewer, policy).map(&mut list).collect();
+        self.tally.count(viewer, accounts.len() + posts.len(), withheld_accounts.len() + withheld_posts.len());
+        pb::BatchCheckResponse {
+            accounts: withheld_accounts,
+            posts: withheld_posts,
+            withholdings,
+            freshness: self.freshness(&published),
+            viewer_country_unknown: viewer == Viewer::Unknown,
+            max_batch_size: u32::try_from(self.context.max_batch).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -68,70 +173,18 @@ impl VisibilityService for Visibility {
     type WatchWithholdingsStream = ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>>;
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<pb::CheckResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let mut bad = BadFields::default();
-        let account = bad.take("account_id", AccountId::try_from(request.account_id));
-        let post = request.post_id.map(|id| bad.take("post_id", PostId::try_from(id)));
-        let viewer = viewer(&mut bad, &request.viewer_country);
-        let (Some(account), Some(viewer)) = (account, viewer) else { return Err(ServiceError::from(bad).into()) };
-        bad.none()?;
-        self.context.await_consistency(Consistency::try_from(request.consistency)?, &metadata).await?;
-
-        let published = self.context.replica.load();
-        let subjects = [Some(Subject::Account(account)), post.flatten().map(Subject::Post)];
-        let withholding = subjects.into_iter().flatten().find_map(|subject| {
-            let notice = published.index.check(subject, viewer, self.context.unknown_viewer)?;
-            Some(render::withholding(notice, subject))
-        });
-        self.tally.count(viewer, 1, usize::from(withholding.is_some()));
-        Ok(Response::new(pb::CheckResponse {
-            withheld: withholding.is_some(),
-            withholding,
-            freshness: self.freshness(&published),
-            viewer_country_unknown: viewer == Viewer::Unknown,
-        }))
+        let one = One::try_from(request.get_ref())?;
+        self.context.await_consistency(one.consistency, request.metadata()).await?;
+        Ok(Response::new(self.verdict(one)))
     }
 
     async fn batch_check(
         &self,
         request: Request<pb::BatchCheckRequest>,
     ) -> Result<Response<pb::BatchCheckResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.limit(&request.account_ids, &request.post_ids)?;
-        let mut bad = BadFields::default();
-        let subjects = subjects(&mut bad, &request.account_ids, &request.post_ids);
-        let Some(viewer) = viewer(&mut bad, &request.viewer_country) else {
-            return Err(ServiceError::from(bad).into());
-        };
-        bad.none()?;
-        self.context.await_consistency(Consistency::try_from(request.consistency)?, &metadata).await?;
-
-        // One-revision-per-answer: everything below reads this one snapshot.
-        let published = self.context.replica.load();
-        let mut answer = pb::BatchCheckResponse {
-            freshness: self.freshness(&published),
-            viewer_country_unknown: viewer == Viewer::Unknown,
-            max_batch_size: u32::try_from(self.context.max_batch).unwrap_or(u32::MAX),
-            ..Default::default()
-        };
-        let asked = subjects.len();
-        for (at, subject) in subjects.into_iter().enumerate() {
-            let Some(notice) = published.index.check(subject, viewer, self.context.unknown_viewer) else { continue };
-            let told = render::withholding(notice, subject);
-            let known = answer.withholdings.iter().position(|w| *w == told);
-            let withholding = known.unwrap_or_else(|| {
-                answer.withholdings.push(told);
-                answer.withholdings.len() - 1
-            });
-            let (list, index) = match subject {
-                Subject::Account(_) => (&mut answer.accounts, at),
-                Subject::Post(_) => (&mut answer.posts, at - request.account_ids.len()),
-            };
-            let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-            list.push(pb::WithheldEntry { index: number(index), withholding: number(withholding) });
-        }
-        self.tally.count(viewer, asked, answer.accounts.len() + answer.posts.len());
-        Ok(Response::new(answer))
+        let many = self.many(request.get_ref())?;
+        self.context.await_consistency(many.consistency, request.metadata()).await?;
+        Ok(Response::new(self.verdicts(many, request.get_ref())))
     }
 
     async fn list_withheld_countries(
@@ -141,11 +194,13 @@ impl VisibilityService for Visibility {
         let (metadata, _, request) = request.into_parts();
         self.limit(&request.account_ids, &request.post_ids)?;
         let mut bad = BadFields::default();
-        let subjects = subjects(&mut bad, &request.account_ids, &request.post_ids);
+        check_ids::<AccountId>(&mut bad, "account_ids", &request.account_ids);
+        check_ids::<PostId>(&mut bad, "post_ids", &request.post_ids);
         bad.none()?;
         self.context.await_consistency(Consistency::try_from(request.consistency)?, &metadata).await?;
         let published = self.context.replica.load();
-        let lists = subjects.into_iter().map(|s| render::countries(s, published.index.countries(s)));
+        let lists = subjects(&request.account_ids, &request.post_ids)
+            .map(|s| render::countries(s, published.index.countries(s)));
         Ok(Response::new(pb::ListWithheldCountriesResponse {
             subjects: lists.collect(),
             freshness: self.freshness(&published),

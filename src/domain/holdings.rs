@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::fingerprint::{Element, Fingerprint, Key};
 use super::ids::Subject;
 use super::order::OrderNo;
-use crate::subject_map::SubjectMap;
+use crate::subject_map::{Changes, SubjectMap};
 
 /// Numbers a holding set; 0 is the empty one.
 pub type SetNo = u32;
@@ -67,6 +67,11 @@ impl Holdings {
         &self.posts
     }
 
+    /// Folds changes of the maps into their bases; true if there are more.
+    pub(crate) fn tidy(&mut self, changes: Changes) -> bool {
+        self.accounts.tidy(changes) || self.posts.tidy(changes)
+    }
+
     /// Of all that is held, for the state's digest.
     pub(crate) const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
@@ -99,11 +104,19 @@ impl Holdings {
     ) {
         let (mut accounts, mut posts) = (std::mem::take(&mut self.accounts), std::mem::take(&mut self.posts));
         let mut known = HashMap::new();
-        let mut next = |set: SetNo| {
+        let mut number = |set: SetNo| {
             *known.entry(set).or_insert_with(|| {
                 let orders = change(self.orders_in(set));
                 self.number_of(orders)
             })
+        };
+        // Most come from the set that the one before came from.
+        let mut last = (0, number(0));
+        let mut next = |set: SetNo| {
+            if set != last.0 {
+                last = (set, number(set));
+            }
+            last.1
         };
         // Those that get another set: the order was not in theirs and now is, or the other way round. They are hashed
         // afterwards, because in between, hashing would keep the processor from looking ahead in the map.

@@ -16,6 +16,7 @@ use super::ids::{AccountId, OrderId, RequestId, Revision, Subject, UploadId};
 use super::item::{ItemChunk, Items, subject_of};
 use super::order::{Order, OrderNo};
 use super::protection::{Category, Protection};
+use crate::subject_map::Changes;
 
 /// Commands are remembered for repetition until this many others have come after them.
 const REMEMBERED_REQUESTS: usize = 65_536;
@@ -168,6 +169,12 @@ impl State {
     /// The commands remembered, oldest first.
     pub fn requests(&self) -> impl Iterator<Item = (&RequestId, Digest, Revision)> {
         self.request_order.iter().filter_map(|id| self.request(id).map(|(digest, revision)| (id, digest, revision)))
+    }
+
+    /// Puts what was changed in order, a part of it each time, so that looking up is quick again; true if there is more to
+    /// do. The state is the same before and after.
+    pub fn tidy(&mut self, changes: Changes) -> bool {
+        self.holdings.tidy(changes)
     }
 
     /// Folds an entry in. One that was folded in before changes nothing.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::domain::country::{CountrySet, UnknownViewerPolicy, Viewer};
 use crate::domain::holdings::{Holdings, SetNo};
-use crate::domain::ids::{Revision, Subject};
+use crate::domain::ids::{AccountId, PostId, Revision, Subject};
 use crate::domain::order::{Order, OrderNo, OrderState};
 use crate::domain::regime::Confidentiality;
 use crate::domain::spec::Basis;
@@ -61,6 +61,26 @@ struct Verdict {
     grounds: Arc<[Ground]>,
 }
 
+impl Verdict {
+    fn notice_for(&self, viewer: Viewer, policy: UnknownViewerPolicy) -> Option<&Arc<Notice>> {
+        if !self.countries.withheld_for(viewer, policy) {
+            return None;
+        }
+        self.grounds.iter().find(|ground| ground.countries.withheld_for(viewer, policy)).map(|ground| &ground.notice)
+    }
+}
+
+/// One of many subjects that were asked for, which is withheld.
+#[derive(Debug, Clone, Copy)]
+pub struct Withheld<'a> {
+    /// Its place among them.
+    pub at: usize,
+    /// It.
+    pub subject: Subject,
+    /// What may be told about it.
+    pub notice: &'a Arc<Notice>,
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -96,17 +116,54 @@ impl Snapshot {
             Subject::Account(id) => self.accounts.get(id.get()),
             Subject::Post(id) => self.posts.get(id.get()),
         };
+        self.verdict_of(set)
+    }
+
+    fn verdict_of(&self, set: SetNo) -> Option<&Verdict> {
         set.checked_sub(1).and_then(|at| self.verdicts.get(at as usize))
     }
 
     /// If the subject is withheld for this viewer, what may be told about it.
     #[must_use]
     pub fn check(&self, subject: Subject, viewer: Viewer, policy: UnknownViewerPolicy) -> Option<&Arc<Notice>> {
-        let verdict = self.verdict(subject)?;
-        if !verdict.countries.withheld_for(viewer, policy) {
-            return None;
-        }
-        verdict.grounds.iter().find(|g| g.countries.withheld_for(viewer, policy)).map(|g| &g.notice)
+        self.verdict(subject)?.notice_for(viewer, policy)
+    }
+
+    /// Those of many accounts that are withheld for this viewer, in their order.
+    pub fn withheld_accounts<'a>(
+        &'a self,
+        ids: &'a [u64],
+        viewer: Viewer,
+        policy: UnknownViewerPolicy,
+    ) -> impl Iterator<Item = Withheld<'a>> {
+        let subject = |id| AccountId::try_from(id).ok().map(Subject::Account);
+        self.withheld(&self.accounts, ids, viewer, policy)
+            .filter_map(move |(at, id, notice)| Some(Withheld { at, subject: subject(id)?, notice }))
+    }
+
+    /// The same of posts.
+    pub fn withheld_posts<'a>(
+        &'a self,
+        ids: &'a [u64],
+        viewer: Viewer,
+        policy: UnknownViewerPolicy,
+    ) -> impl Iterator<Item = Withheld<'a>> {
+        let subject = |id| PostId::try_from(id).ok().map(Subject::Post);
+        self.withheld(&self.posts, ids, viewer, policy)
+            .filter_map(move |(at, id, notice)| Some(Withheld { at, subject: subject(id)?, notice }))
+    }
+
+    fn withheld<'a>(
+        &'a self,
+        map: &'a SubjectMap,
+        ids: &'a [u64],
+        viewer: Viewer,
+        policy: UnknownViewerPolicy,
+    ) -> impl Iterator<Item = (usize, u64, &'a Arc<Notice>)> {
+        map.find(ids).filter_map(move |(at, set)| {
+            let notice = self.verdict_of(set)?.notice_for(viewer, policy)?;
+            Some((at, *ids.get(at)?, notice))
+        })
     }
 
     /// Where the subject is withheld.
@@ -167,6 +224,11 @@ impl Index {
             }
         }
         self.snapshot(state, now)
+    }
+
+    /// The last snapshot once more, after the same state was tidied.
+    pub fn again(&mut self, state: &State) -> Snapshot {
+        self.snapshot(state, self.made_at)
     }
 
     fn snapshot(&mut self, state: &State, now: Timestamp) -> Snapshot {

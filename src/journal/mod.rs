@@ -319,6 +319,12 @@ impl Follower {
         Self { journal, at: after, level: false }
     }
 
+    /// Whether the last read found nothing: the next one waits.
+    #[must_use]
+    pub const fn is_level(&self) -> bool {
+        self.level
+    }
+
     /// The next entries; none means: level with the journal just now. Dropping the future loses nothing.
     ///
     /// # Errors

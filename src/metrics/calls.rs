@@ -14,7 +14,6 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use http::{Request, Response};
 use prost::Message as _;
-use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::head;
@@ -209,11 +208,11 @@ pub struct Counted<S> {
     inner: S,
 }
 
-impl<S> Service<Request<Body>> for Counted<S>
+impl<S, B, R> Service<Request<B>> for Counted<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<B>, Response = Response<R>>,
 {
-    type Response = Response<ObservedBody<Body, Count>>;
+    type Response = Response<ObservedBody<R, Count>>;
     type Error = S::Error;
     type Future = ObservedFuture<S::Future, Count>;
 
@@ -221,7 +220,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = Call::new(Count::begin(&self.counting, request.uri().path()));
         ObservedFuture::new(self.inner.call(request), Some(call))
     }

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::Notify;
 
+use super::bounds::Bounds;
+
 /// Bytes of one connection that may wait while requests are read. The last answer may go beyond it.
 const MOST: usize = 1 << 20;
 /// Bytes of an answer that are handed over at once, and then are HTTP/2's to keep: a frame of them.
@@ -72,21 +74,21 @@ pin_project_lite::pin_project! {
         rest: Bytes,
         // All of what `rest` is the end of: its memory is kept until the last piece.
         counted: usize,
-        unread: Unread,
+        bounds: Arc<Bounds>,
     }
 
     impl<B> PinnedDrop for Answer<B> {
         fn drop(this: Pin<&mut Self>) {
             if this.counted > 0 {
-                this.unread.take(this.counted);
+                this.bounds.unread.take(this.counted);
             }
         }
     }
 }
 
 impl<B> Answer<B> {
-    pub(super) const fn new(inner: B, unread: Unread) -> Self {
-        Self { inner, rest: Bytes::new(), counted: 0, unread }
+    pub(super) const fn new(inner: B, bounds: Arc<Bounds>) -> Self {
+        Self { inner, rest: Bytes::new(), counted: 0, bounds }
     }
 }
 
@@ -101,7 +103,7 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for Answer<B> {
             match frame?.into_data() {
                 Ok(data) if data.len() > PIECE => {
                     *this.counted = data.len();
-                    this.unread.add(data.len());
+                    this.bounds.unread.add(data.len());
                     *this.rest = data;
                 }
                 Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
@@ -112,7 +114,7 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for Answer<B> {
         let piece = Bytes::copy_from_slice(&this.rest.split_to(PIECE.min(this.rest.len())));
         if this.rest.is_empty() {
             *this.rest = Bytes::new();
-            this.unread.take(std::mem::take(this.counted));
+            this.bounds.unread.take(std::mem::take(this.counted));
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }

@@ -9,12 +9,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
+use h2::RecvStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 
 use super::answers::Unread;
+use super::bounds::Bounds;
 
 /// How long all of it may take, if it is small.
 const TIME: Duration = Duration::from_secs(10);
@@ -26,14 +26,12 @@ const FOR_UNREAD: Duration = Duration::from_mins(1);
 
 /// A request's body, on its way. Most are there when they are first asked for, and need no timer.
 pub(super) struct Arriving {
-    inner: Incoming,
-    unread: Unread,
+    inner: RecvStream,
     /// Before that no more of it is read.
     first: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     has_waited: bool,
     bytes: u64,
     wait: Option<Wait>,
-    late: fn() -> Status,
 }
 
 #[derive(Debug)]
@@ -51,15 +49,14 @@ impl Wait {
 }
 
 impl Arriving {
-    /// `late` is told of one that takes too long.
-    pub(super) const fn new(inner: Incoming, late: fn() -> Status, unread: Unread) -> Self {
-        Self { inner, unread, first: None, has_waited: false, bytes: 0, wait: None, late }
+    pub(super) const fn new(inner: RecvStream) -> Self {
+        Self { inner, first: None, has_waited: false, bytes: 0, wait: None }
     }
 
     /// Whether not too much waits to be read by its client.
-    fn may_be_read(&mut self, context: &mut Context<'_>) -> bool {
+    fn may_be_read(&mut self, context: &mut Context<'_>, unread: &Unread) -> bool {
         if self.first.is_none() {
-            self.first = self.unread.before_more();
+            self.first = unread.before_more();
         }
         let may = self.first.as_mut().is_none_or(|first| first.as_mut().poll(context).is_ready());
         if may {
@@ -67,44 +64,40 @@ impl Arriving {
         }
         may
     }
-}
 
-impl HttpBody for Arriving {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = self.get_mut();
+    /// The next part of it.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, bounds: &Bounds) -> Poll<Option<Result<Bytes, Status>>> {
         loop {
-            if this.may_be_read(context) {
-                if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
-                    let Some(frame) = frame else { return Poll::Ready(None) };
-                    let frame = frame.map_err(|error| Status::from_error(Box::new(error)))?;
-                    this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    return Poll::Ready(Some(Ok(frame)));
+            if self.may_be_read(context, &bounds.unread) {
+                if let Poll::Ready(data) = self.inner.poll_data(context) {
+                    // What follows the data of a request, trailers, has no meaning to anybody.
+                    let Some(data) = data else { return Poll::Ready(None) };
+                    let data = data.map_err(|error| Status::from_error(Box::new(error)))?;
+                    self.bytes += data.len() as u64;
+                    // Of one that is over it is released when the call is.
+                    if !self.is_over() {
+                        let _ = self.inner.flow_control().release_capacity(data.len());
+                    }
+                    return Poll::Ready(Some(Ok(data)));
                 }
-            } else if this.bytes == 0 {
+            } else if self.bytes == 0 {
                 // It holds nothing here: it may wait as long as its client likes.
                 return Poll::Pending;
             } else {
-                this.has_waited = true;
+                self.has_waited = true;
             }
-            let wait = this.wait.get_or_insert_with(Wait::begun);
+            let wait = self.wait.get_or_insert_with(Wait::begun);
             ready!(wait.timer.as_mut().poll(context));
-            let unread = if this.has_waited { FOR_UNREAD } else { Duration::ZERO };
-            let due = wait.due + Duration::from_secs(this.bytes / BYTES_A_SECOND) + unread;
+            let unread = if self.has_waited { FOR_UNREAD } else { Duration::ZERO };
+            let due = wait.due + Duration::from_secs(self.bytes / BYTES_A_SECOND) + unread;
             if due <= wait.timer.deadline() {
-                return Poll::Ready(Some(Err((this.late)())));
+                return Poll::Ready(Some(Err(bounds.budget.late())));
             }
             wait.timer.as_mut().reset(due);
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
+use h2::RecvStream;
+use http_body::{Body as HttpBody, Frame};
 use tonic::Status;
+use tonic::body::Body;
 
-use super::answers::Unread;
 use super::arrival::Arriving;
+use super::bounds::Bounds;
+use super::connection::Connection;
 
 /// A call that holds no more than this is not what fills the memory.
 const LITTLE: usize = 16 << 10;
@@ -44,47 +46,70 @@ impl Budget {
         if held <= LITTLE { self.most.saturating_add(self.most / 4) } else { self.most }
     }
 
-    pub(super) fn body(self, inner: Incoming, unread: Unread) -> Held {
-        Held { inner: Arriving::new(inner, self.late, unread), held: 0, budget: self }
+    /// Told for what does not arrive in time.
+    pub(super) fn late(&self) -> Status {
+        (self.late)()
     }
 }
 
 /// A request's body, whose bytes count until it is read to its end and let go.
-pub(super) struct Held {
+pub struct RequestBody {
     inner: Arriving,
     held: usize,
-    budget: Budget,
+    bounds: Arc<Bounds>,
 }
 
-impl HttpBody for Held {
+impl RequestBody {
+    pub(super) const fn new(inner: RecvStream, bounds: Arc<Bounds>) -> Self {
+        Self { inner: Arriving::new(inner), held: 0, bounds }
+    }
+}
+
+/// A body of which it may be known over which connection it comes.
+pub trait Arrives {
+    /// That connection.
+    fn connection(&self) -> Option<&Connection>;
+}
+
+impl Arrives for RequestBody {
+    fn connection(&self) -> Option<&Connection> {
+        Some(&self.bounds.connection)
+    }
+}
+
+impl Arrives for Body {
+    fn connection(&self) -> Option<&Connection> {
+        None
+    }
+}
+
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(context)?) else { return Poll::Ready(None) };
-        if let Some(data) = frame.data_ref() {
-            // A stream's messages are let go one by one: of it no more is held than the largest.
-            let bytes = data.len().min(LARGEST.saturating_sub(self.held));
-            self.held += bytes;
-            let all = self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            if all > self.budget.most_for(self.held) {
-                return Poll::Ready(Some(Err((self.budget.refuse)())));
-            }
+        let Self { inner, held, bounds } = &mut *self;
+        let Some(data) = ready!(inner.poll(context, bounds)?) else { return Poll::Ready(None) };
+        // A stream's messages are let go one by one: of it no more is held than the largest.
+        let bytes = data.len().min(LARGEST.saturating_sub(*held));
+        *held += bytes;
+        let budget = &bounds.budget;
+        let all = budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if all > budget.most_for(*held) {
+            return Poll::Ready(Some(Err((budget.refuse)())));
         }
-        Poll::Ready(Some(Ok(frame)))
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.is_over()
     }
 }
 
-impl Drop for Held {
+impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.held, Ordering::Relaxed);
+        if self.held > 0 {
+            self.bounds.budget.held.fetch_sub(self.held, Ordering::Relaxed);
+        }
     }
 }

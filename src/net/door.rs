@@ -1,22 +1,15 @@
 //! Accepting: one at a time, as many as there are places, and none in a hurry when the system has no more descriptors.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body as HttpBody;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use tonic::body::Body;
-use tower::Service;
 use tracing::{info, warn};
 
-use super::budget::Budget;
 use super::certificate::Names;
 use super::connection::{self, Pace, Protocol};
 use super::drain::Drain;
@@ -48,15 +41,13 @@ impl Places {
 
 /// What is common to the connections of one listener. A clone is another socket of the same listener.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct Door<P> {
     /// Shared by all sockets of the listener.
     pub places: Places,
     /// What is spoken.
-    pub protocol: Protocol,
+    pub protocol: P,
     /// Encrypted, if there is this.
     pub tls: Option<Tls>,
-    /// How much of requests is held.
-    pub budget: Budget,
     /// How connections live.
     pub pace: Pace,
     /// When they end.
@@ -67,17 +58,16 @@ pub struct Door {
     pub failures: Arc<Sparing>,
 }
 
-impl Door {
+impl<P> Door<P> {
     /// Serves whoever connects, on the runtime that it is polled on, until it is told to leave and everybody has left or
     /// is cut off.
     ///
     /// # Errors
     /// If the socket cannot be listened on from here.
-    pub async fn serve<S, B>(self, listener: TcpListener, service: S) -> io::Result<()>
+    pub async fn serve<S>(self, listener: TcpListener, service: S) -> io::Result<()>
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
-        B: HttpBody<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+        P: Protocol<S>,
+        S: Clone + Send + 'static,
     {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let connections = TaskTracker::new();
@@ -126,15 +116,14 @@ impl Door {
     }
 
     /// Shakes hands, if that is asked for, and serves one connection to its end.
-    async fn welcome<S, B>(self, stream: TcpStream, peer: SocketAddr, service: S)
+    async fn welcome<S>(self, stream: TcpStream, peer: SocketAddr, service: S)
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
-        B: HttpBody<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+        P: Protocol<S>,
+        S: Send,
     {
-        let Self { protocol, tls, budget, pace, drain, .. } = self;
+        let Self { protocol, tls, pace, drain, counts, failures, .. } = self;
         let Some(tls) = tls else {
-            return connection::serve(stream, peer, None, service, (protocol, pace, budget), drain).await;
+            return connection::serve(stream, peer, None, service, (protocol, pace), drain).await;
         };
         let shaken = tokio::select! {
             shaken = tls.accept(stream) => shaken,
@@ -145,11 +134,11 @@ impl Door {
                 let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 // One that holds and cannot be read is nobody's.
                 let names = shown.and_then(|certificate| Names::of(certificate));
-                connection::serve(stream, peer, names, service, (protocol, pace, budget), drain).await;
+                connection::serve(stream, peer, names, service, (protocol, pace), drain).await;
             }
             Err(error) => {
-                self.counts.no_handshake();
-                if let Some(unwritten) = self.failures.may_write() {
+                counts.no_handshake();
+                if let Some(unwritten) = failures.may_write() {
                     info!(%peer, %error, unwritten, "no TLS handshake");
                 }
             }

@@ -13,19 +13,25 @@
 
 mod answers;
 mod arrival;
+mod bounds;
 mod budget;
-mod calls;
 mod certificate;
 mod connection;
 mod door;
 mod drain;
+mod heard;
+mod http2;
+mod keepalive;
+mod protocols;
 mod socket;
 mod tls;
 
-pub use budget::Budget;
+pub use budget::{Arrives, Budget, RequestBody};
 pub use certificate::Names;
-pub use connection::{Connection, Endless, Pace, Protocol};
+pub use connection::{BoxError, Connection, Conversation, Endless, Pace, Protocol};
 pub use door::{Door, Places};
 pub use drain::Drain;
+pub use heard::Heard;
+pub use protocols::{Grpc, Http1};
 pub use socket::{bind, descriptors};
 pub use tls::{ClientCertificate, MinVersion, Tls, TlsError, TlsFiles};

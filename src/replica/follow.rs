@@ -14,6 +14,7 @@ use crate::index::{Index, Snapshot};
 use crate::journal::{Follower, Hash, Journal, Position, StoredEntry};
 use crate::metrics;
 use crate::record::decode;
+use crate::subject_map::Changes;
 use crate::telemetry::causes;
 
 /// Loading a long journal is told of each time so many entries have been folded.
@@ -22,6 +23,8 @@ const TELL_EVERY: u64 = 100_000;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 /// How often a journal that cannot be followed any further is looked at again.
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
+/// After so long without an entry, the index is put in order as far as it can be.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The state and index, owned by the one task that folds.
 struct Fold {
@@ -71,6 +74,10 @@ pub async fn run(
             () = stop.cancelled() => return snapshots.close(fold.state, fold.hash).await,
             () = following.boundary() => Ok(None),
             entries = follower.next() => entries.map(Some),
+            changes = following.untidy(), if follower.is_level() => {
+                fold = following.tidy(fold, changes).await?;
+                continue;
+            }
         };
         let entries = match entries {
             Ok(entries) => entries,
@@ -126,6 +133,8 @@ struct Following {
     retired: Vec<Arc<Published>>,
     /// When an order starts or ends by itself next. Boundaries count once the journal is folded.
     due: Option<Timestamp>,
+    /// What of the index is to be put in order, from when on by the monotonic clock.
+    untidy: Option<(Changes, Duration)>,
     level_before: bool,
     backoff: Duration,
     /// The trouble told last.
@@ -134,8 +143,8 @@ struct Following {
 
 impl Following {
     fn new(replica: Replica) -> Self {
-        let (retired, due, told) = (Vec::new(), None, String::new());
-        Self { replica, retired, due, level_before: false, backoff: BACKOFF.0, told }
+        let (retired, due, untidy, told) = (Vec::new(), None, None, String::new());
+        Self { replica, retired, due, untidy, level_before: false, backoff: BACKOFF.0, told }
     }
 
     /// Where to fold from; waits for the journal as long as it takes.
@@ -168,6 +177,35 @@ impl Following {
     fn publish(&mut self, fold: &Fold, index: Snapshot) {
         self.due = index.valid_until();
         self.replica.publish(fold.published(index), &mut self.retired);
+        self.untidy = Some((Changes::Many, Duration::ZERO));
+    }
+
+    /// Once there is something to be put in order, and nothing else to do.
+    async fn untidy(&self) -> Changes {
+        match self.untidy {
+            Some((changes, from)) => {
+                tokio::time::sleep(from.saturating_sub(self.replica.0.clock.monotonic())).await;
+                changes
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Puts a part of it in order, and publishes the same in that form.
+    async fn tidy(&mut self, mut fold: Fold, changes: Changes) -> Result<Fold, ReplicaError> {
+        let tidied = tokio::task::spawn_blocking(move || {
+            let more = fold.state.tidy(changes);
+            let index = fold.index.again(&fold.state);
+            (fold, index, more)
+        });
+        let (fold, index, more) = tidied.await.map_err(|_| ReplicaError::BrokenOff)?;
+        self.replica.replace(fold.published(index), &mut self.retired);
+        self.untidy = match (more, changes) {
+            (true, _) => Some((changes, Duration::ZERO)),
+            (false, Changes::Many) => Some((Changes::All, self.replica.0.clock.monotonic() + QUIET)),
+            (false, Changes::All) => None,
+        };
+        Ok(fold)
     }
 
     /// Told once for each trouble that lasts; tried again for ever.

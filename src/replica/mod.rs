@@ -193,11 +193,16 @@ impl Replica {
         &self.0.clock
     }
 
-    fn publish(&self, published: Published, retired: &mut Vec<Arc<Published>>) {
-        let revision = published.index.revision();
+    /// Replaces what is published by the same in another form: nobody is told.
+    fn replace(&self, published: Published, retired: &mut Vec<Arc<Published>>) {
         // Readers must never be the ones to free a big table: old ones are kept until nobody reads them.
         retired.push(self.0.published.swap(Arc::new(published)));
         retired.retain(|old| Arc::strong_count(old) > 1);
+    }
+
+    fn publish(&self, published: Published, retired: &mut Vec<Arc<Published>>) {
+        let revision = published.index.revision();
+        self.replace(published, retired);
         self.0.revision.send_replace(revision);
         self.0.publications.send_modify(|count| *count += 1);
     }
