@@ -161,7 +161,7 @@ pub(super) fn items(list: Vec<pb::Item>, first: u32, links: &Links) -> Result<Ar
         chunk.receive(line, &item.locator_type, &item.locator, decline, links);
     }
     bad.none()?;
-    Ok(Arc::new(chunk))
+    Ok(Arc::new(chunk.complete()))
 }
 
 /// Where a command's items are.

@@ -10,11 +10,27 @@ use std::sync::Arc;
 
 use super::fingerprint::{Element, Fingerprint, Key};
 use super::ids::Subject;
-use super::order::OrderNo;
+use super::order::{Order, OrderNo};
 use crate::subject_map::{Changes, SubjectMap};
 
 /// Numbers a holding set; 0 is the empty one.
 pub type SetNo = u32;
+
+/// What one order holds, or held.
+pub(crate) struct Held {
+    pub(crate) order: OrderNo,
+    /// What the order's elements of the state's digest are hashed under.
+    pub(crate) key: Key,
+    pub(crate) subjects: Vec<Subject>,
+}
+
+impl Held {
+    /// By an order that is in force.
+    pub(crate) fn by(order: &Order) -> Self {
+        let subjects = order.effective_items().map(|(_, subject)| subject).collect();
+        Self { order: order.number(), key: order.key(), subjects }
+    }
+}
 
 /// See the module. A clone shares everything.
 #[derive(Debug, Clone, Default)]
@@ -77,67 +93,70 @@ impl Holdings {
         self.fingerprint
     }
 
-    /// An order holds these subjects too.
-    pub(crate) fn add(&mut self, order: OrderNo, key: Key, subjects: &[Subject]) {
-        let with = |orders: &[OrderNo]| {
+    /// Orders hold these subjects too.
+    pub(crate) fn add(&mut self, held: &[Held]) {
+        let with = |orders: &[OrderNo], order: OrderNo| {
             let mut orders = orders.to_vec();
             if let Err(at) = orders.binary_search(&order) {
                 orders.insert(at, order);
             }
             orders
         };
-        self.transit(key, subjects, with, Fingerprint::add);
+        self.transit(held, with, Fingerprint::add);
     }
 
-    /// An order does not hold these subjects any more; others may.
-    pub(crate) fn remove(&mut self, order: OrderNo, key: Key, subjects: &[Subject]) {
-        let without = |orders: &[OrderNo]| orders.iter().copied().filter(|o| *o != order).collect();
-        self.transit(key, subjects, without, Fingerprint::remove);
+    /// Orders do not hold these subjects any more; others may.
+    pub(crate) fn remove(&mut self, held: &[Held]) {
+        let without =
+            |orders: &[OrderNo], order: OrderNo| orders.iter().copied().filter(|other| *other != order).collect();
+        self.transit(held, without, Fingerprint::remove);
     }
 
     fn transit(
         &mut self,
-        key: Key,
-        subjects: &[Subject],
-        change: impl Fn(&[OrderNo]) -> Vec<OrderNo>,
+        held: &[Held],
+        change: impl Fn(&[OrderNo], OrderNo) -> Vec<OrderNo>,
         count: impl Fn(&mut Fingerprint, Element),
     ) {
         let (mut accounts, mut posts) = (std::mem::take(&mut self.accounts), std::mem::take(&mut self.posts));
         let mut known = HashMap::new();
-        let mut number = |set: SetNo| {
-            *known.entry(set).or_insert_with(|| {
-                let orders = change(self.orders_in(set));
-                self.number_of(orders)
-            })
-        };
-        // Most come from the set that the one before came from.
-        let mut last = (0, number(0));
-        let mut next = |set: SetNo| {
-            if set != last.0 {
-                last = (set, number(set));
+        // Most come from the set that the one before came from, by the same order.
+        let mut last = None;
+        let mut next = |by: u32, set: SetNo| match last {
+            Some((before, next)) if before == (by, set) => next,
+            _ => {
+                let next = *known.entry((by, set)).or_insert_with(|| {
+                    let orders = self.orders_in(set);
+                    let orders =
+                        held.get(by as usize).map_or_else(|| orders.to_vec(), |held| change(orders, held.order));
+                    self.number_of(orders)
+                });
+                last = Some(((by, set), next));
+                next
             }
-            last.1
         };
         // Those that get another set: the order was not in theirs and now is, or the other way round. They are hashed
         // afterwards, because in between, hashing would keep the processor from looking ahead in the map.
         let (mut moved_accounts, mut moved_posts) = (Vec::new(), Vec::new());
-        let mut step = |moved: &mut Vec<u64>, id: u64, set: SetNo| {
-            let next = next(set);
+        let mut step = |moved: &mut Vec<(u32, u64)>, id: u64, by: u32, set: SetNo| {
+            let next = next(by, set);
             if next != set {
-                moved.push(id);
+                moved.push((by, id));
             }
             next
         };
-        accounts.update(
-            subjects.iter().filter_map(|s| if let Subject::Account(id) = s { Some(id.get()) } else { None }),
-            |id, set| step(&mut moved_accounts, id, set),
-        );
-        posts.update(
-            subjects.iter().filter_map(|s| if let Subject::Post(id) = s { Some(id.get()) } else { None }),
-            |id, set| step(&mut moved_posts, id, set),
-        );
-        moved_accounts.iter().for_each(|id| count(&mut self.fingerprint, key.holds_account(*id)));
-        moved_posts.iter().for_each(|id| count(&mut self.fingerprint, key.holds_post(*id)));
+        let all = || (0_u32..).zip(held).flat_map(|(by, held)| held.subjects.iter().map(move |subject| (by, *subject)));
+        let account = |(by, subject)| if let Subject::Account(id) = subject { Some((id.get(), by)) } else { None };
+        let post = |(by, subject)| if let Subject::Post(id) = subject { Some((id.get(), by)) } else { None };
+        accounts.update(all().filter_map(account), |id, by, set| step(&mut moved_accounts, id, by, set));
+        posts.update(all().filter_map(post), |id, by, set| step(&mut moved_posts, id, by, set));
+        let key = |by: u32| held.get(by as usize).map(|held| held.key);
+        for (by, id) in moved_accounts {
+            key(by).into_iter().for_each(|key| count(&mut self.fingerprint, key.holds_account(id)));
+        }
+        for (by, id) in moved_posts {
+            key(by).into_iter().for_each(|key| count(&mut self.fingerprint, key.holds_post(id)));
+        }
         (self.accounts, self.posts) = (accounts, posts);
     }
 

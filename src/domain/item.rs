@@ -33,6 +33,28 @@ impl Texts {
     }
 }
 
+/// Texts of which most are the same as the one before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Repeated {
+    /// Each with the place after its last.
+    runs: Vec<(u32, Box<str>)>,
+}
+
+impl Repeated {
+    fn push(&mut self, text: &str) {
+        let end = self.runs.last().map_or(0, |(end, _)| *end).saturating_add(1);
+        match self.runs.last_mut() {
+            Some((last, same)) if **same == *text => *last = end,
+            _ => self.runs.push((end, text.into())),
+        }
+    }
+
+    fn get(&self, at: usize) -> Option<&str> {
+        let run = self.runs.partition_point(|(end, _)| *end as usize <= at);
+        self.runs.get(run).map(|(_, text)| &**text)
+    }
+}
+
 /// One line of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Item<'a> {
@@ -52,7 +74,7 @@ pub struct Item<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ItemChunk {
     lines: Vec<u32>,
-    types: Texts,
+    types: Repeated,
     locators: Texts,
     resolutions: Vec<Resolution>,
     decline_reasons: BTreeMap<u32, String>,
@@ -74,6 +96,17 @@ impl ItemChunk {
         self.types.push(item.locator_type);
         self.locators.push(item.locator);
         self.resolutions.push(item.resolution);
+    }
+
+    /// Gives back the memory that was meant for more lines.
+    #[must_use]
+    pub fn complete(mut self) -> Self {
+        self.lines.shrink_to_fit();
+        self.types.runs.shrink_to_fit();
+        self.locators.text.shrink_to_fit();
+        self.locators.ends.shrink_to_fit();
+        self.resolutions.shrink_to_fit();
+        self
     }
 
     /// How many lines it has.

@@ -11,7 +11,7 @@ use super::approval::Proposal;
 use super::digest::Digest;
 use super::event::{Entry, Event, Lift, OrderApplied, OrderChange, Recorded};
 use super::fingerprint::{Element, Fingerprint, StateDigest};
-use super::holdings::Holdings;
+use super::holdings::{Held, Holdings};
 use super::ids::{AccountId, OrderId, RequestId, Revision, Subject, UploadId};
 use super::item::{ItemChunk, Items, subject_of};
 use super::order::{Order, OrderNo};
@@ -285,10 +285,14 @@ impl State {
     }
 
     fn add_order(&mut self, order: Order) {
-        let number = order.number();
         if order.applied().is_some() {
             self.enter(&order);
         }
+        self.keep_order(order);
+    }
+
+    fn keep_order(&mut self, order: Order) {
+        let number = order.number();
         order.elements().for_each(|element| self.fingerprint.add(element));
         self.order_numbers.insert(order.id().clone(), number);
         self.orders.push_back(Arc::new(order));
@@ -296,8 +300,11 @@ impl State {
 
     /// An order holds its subjects from here on, and its times count. What waits for a second person holds nothing.
     fn enter(&mut self, order: &Order) {
-        let subjects: Vec<Subject> = order.effective_items().map(|(_, subject)| subject).collect();
-        self.holdings.add(order.number(), order.key(), &subjects);
+        self.holdings.add(&[Held::by(order)]);
+        self.bound(order);
+    }
+
+    fn bound(&mut self, order: &Order) {
         for boundary in [order.spec().effective_from, order.spec().expires_at].into_iter().flatten() {
             self.boundaries.insert((boundary, order.number()));
         }
@@ -307,8 +314,8 @@ impl State {
         let order = self.order(id).ok_or_else(|| format!("no order `{id}`"))?;
         order.admits(change)?;
         let (number, key) = (order.number(), order.key());
-        let released: Vec<Subject> = match change.lift() {
-            Some(Lift::Whole) => order.effective_items().map(|(_, subject)| subject).collect(),
+        let subjects: Vec<Subject> = match change.lift() {
+            Some(Lift::Whole) => Held::by(order).subjects,
             Some(Lift::Items(positions)) => {
                 let subject =
                     |position: &u32| order.items().get(*position as usize).and_then(|item| subject_of(item.resolution));
@@ -318,7 +325,7 @@ impl State {
             None => Vec::new(),
         };
         // Union: only this order lets go of them; the sets keep every other one.
-        self.holdings.remove(number, key, &released);
+        self.holdings.remove(&[Held { order: number, key, subjects }]);
         if let Some(order) = self.orders.get_mut(number.0 as usize) {
             order.elements().for_each(|element| self.fingerprint.remove(element));
             Arc::make_mut(order).change(recorded, change.clone());
@@ -348,8 +355,16 @@ impl State {
 }
 
 /// Puts a state together again from the parts a snapshot keeps; the result is what folding the entries gave.
-#[derive(Debug, Default)]
-pub struct Restore(State);
+#[derive(Default)]
+pub struct Restore {
+    state: State,
+    /// What the orders hold that is not among the holdings yet: many at once take a fraction of the time.
+    held: Vec<Held>,
+    subjects: usize,
+}
+
+/// So many subjects are put among the holdings at once.
+const AT_ONCE: usize = 1 << 20;
 
 impl Restore {
     /// An order with what happened to it; orders come in the order they were recorded.
@@ -365,10 +380,10 @@ impl Restore {
     ) -> Result<(), String> {
         let mut items = Items::default();
         items.push(Arc::clone(&event.items));
-        if items.len() != event.dispositions.len() || self.0.order_numbers.contains_key(&event.spec.order_id) {
+        if items.len() != event.dispositions.len() || self.state.order_numbers.contains_key(&event.spec.order_id) {
             return Err(format!("order `{}` does not fit", event.spec.order_id));
         }
-        let number = OrderNo(u32::try_from(self.0.orders.len()).map_err(|_| "too many orders".to_owned())?);
+        let number = OrderNo(u32::try_from(self.state.orders.len()).map_err(|_| "too many orders".to_owned())?);
         let mut order = Order::new(number, recorded, event, items, proposal);
         let mut lifted = false;
         for (recorded, change) in later {
@@ -376,12 +391,23 @@ impl Restore {
             lifted |= change.lift() == Some(Lift::Whole);
             order.change(recorded, change);
         }
-        self.0.add_order(order);
-        if lifted && let Some(order) = self.0.orders.back() {
-            let subjects: Vec<Subject> = order.effective_items().map(|(_, subject)| subject).collect();
-            self.0.holdings.remove(number, order.key(), &subjects);
+        if order.applied().is_some() {
+            self.state.bound(&order);
+            if !lifted {
+                self.held.push(Held::by(&order));
+                self.subjects += self.held.last().map_or(0, |held| held.subjects.len());
+            }
+        }
+        self.state.keep_order(order);
+        if self.subjects >= AT_ONCE {
+            self.hold();
         }
         Ok(())
+    }
+
+    fn hold(&mut self) {
+        self.state.holdings.add(&std::mem::take(&mut self.held));
+        self.subjects = 0;
     }
 
     /// A chunk of a staged list.
@@ -389,23 +415,24 @@ impl Restore {
     /// # Errors
     /// Never by itself.
     pub fn staged(&mut self, recorded: Recorded, event: &Event) -> Result<(), String> {
-        self.0.fold(recorded, event).map(|_| ())
+        self.state.fold(recorded, event).map(|_| ())
     }
 
     /// A place on the protected list.
     pub fn protection(&mut self, account: AccountId, protection: Protection) {
-        self.0.put_protection(account, protection);
+        self.state.put_protection(account, protection);
     }
 
     /// A remembered command; oldest first.
     pub fn request(&mut self, id: RequestId, digest: Digest, revision: Revision) {
-        self.0.remember(id, digest, revision);
+        self.state.remember(id, digest, revision);
     }
 
     /// The state after the entry at `revision`, which was written at `at`.
     #[must_use]
     pub fn finish(mut self, revision: Revision, at: Timestamp) -> State {
-        (self.0.revision, self.0.at) = (revision, at);
-        self.0
+        self.hold();
+        (self.state.revision, self.state.at) = (revision, at);
+        self.state
     }
 }

@@ -232,7 +232,7 @@ pub(super) fn items(columns: pb::Items) -> Result<ItemChunk> {
             decline_reason: columns.decline_reasons.get(&at).map(String::as_str),
         });
     }
-    Ok(chunk)
+    Ok(chunk.complete())
 }
 
 fn resolution(code: i32, id: u64) -> Result<Resolution> {

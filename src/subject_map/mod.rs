@@ -9,24 +9,32 @@
 //! Measured on 2 cores with 10 M ids, beside a base and an overlay of `hashbrown`, which this replaces: see
 //! `make bench ROWS=index`. Knows nothing of what ids or numbers mean.
 
+mod filter;
 mod table;
 
 use std::sync::Arc;
 
+use filter::Filter;
 use table::{Table, hash};
 
 /// Shards in a row, and rows: a power of two. A shard of ten million ids has 2,400, 40 KiB.
 const ROW: usize = 64;
 /// The bits of a hash that choose the shard are its highest.
 const SHARD_BITS: u32 = (ROW * ROW).trailing_zeros();
+/// The filter is made anew, by who has time for it, once there are so many times the ids that it was made for; and at the
+/// latest with an update that makes so many of them.
+const FULL: [usize; 2] = [2, 4];
 /// Changes of a shard are left beside its base up to so many, or a sixteenth of the base if that is more.
 const FEW: usize = 32;
-/// So many shards are folded at once: a sixteenth of all memory is in use twice, until readers have the new one.
+/// So many shards are folded at once by who has time for it: a sixteenth of all memory is in use twice, until readers have
+/// the new one. An update, for which somebody waits, folds fewer.
 const FOLDS: usize = ROW * ROW / 16;
+const FOLDS_OF_UPDATE: usize = FOLDS / 4;
 
 /// See the module. The number 0 is "absent", and so is the id 0.
 #[derive(Debug, Clone)]
 pub struct SubjectMap {
+    filter: Arc<Filter>,
     rows: Arc<[Row; ROW]>,
     len: usize,
 }
@@ -45,7 +53,8 @@ impl Default for SubjectMap {
         let none = Table::with_room(0);
         let shard = Shard { base: none.clone(), changes: none };
         let row: Row = Arc::new(std::array::from_fn(|_| shard.clone()));
-        Self { rows: Arc::new(std::array::from_fn(|_| Arc::clone(&row))), len: 0 }
+        let rows = Arc::new(std::array::from_fn(|_| Arc::clone(&row)));
+        Self { filter: Arc::default(), rows, len: 0 }
     }
 }
 
@@ -62,31 +71,37 @@ impl SubjectMap {
     #[inline]
     pub fn get(&self, id: u64) -> u32 {
         let hash = hash(id);
-        self.shard(hash).filter(|shard| shard.may_have(hash)).map_or(0, |shard| shard.get(hash, id))
+        if self.filter.may_have(hash) { self.look_up(hash, id) } else { 0 }
     }
 
-    /// The numbers of many ids, in their order; left out are those that have none.
+    /// The numbers of many ids, each with its place among them; those that have none are left out.
     ///
-    /// In two steps, of which the first depends on nothing that has to be fetched from far away: so the processor
-    /// fetches for many ids at once.
+    /// First all are asked for in the filter, without a branch on the answer: so the processor fetches its words for
+    /// many ids at once.
     pub fn find<'a>(&'a self, ids: &'a [u64]) -> impl Iterator<Item = (usize, u32)> + 'a {
         let mut places = vec![0_u32; ids.len()];
         let mut found = 0;
         for (at, id) in ids.iter().enumerate() {
-            let hash = hash(*id);
-            let may = self.shard(hash).is_some_and(|shard| shard.may_have(hash));
             if let Some(place) = places.get_mut(found) {
                 *place = at as u32;
             }
-            found += usize::from(may);
+            found += usize::from(self.filter.may_have(hash(*id)));
         }
         places.truncate(found);
+        // The lines of what is left are fetched together, too: the first step of a look-up without what depends on it.
+        for id in places.iter().filter_map(|at| ids.get(*at as usize)) {
+            let hash = hash(*id);
+            std::hint::black_box(self.shard(hash).and_then(|shard| shard.base.first_id(hash)));
+        }
         places.into_iter().filter_map(|at| {
             let id = *ids.get(at as usize)?;
-            let hash = hash(id);
-            let number = self.shard(hash)?.get(hash, id);
+            let number = self.look_up(hash(id), id);
             (number != 0).then_some((at as usize, number))
         })
+    }
+
+    fn look_up(&self, hash: u64, id: u64) -> u32 {
+        self.shard(hash).map_or(0, |shard| shard.get(hash, id))
     }
 
     #[inline]
@@ -95,17 +110,25 @@ impl SubjectMap {
         self.rows.get(row)?.get(place)
     }
 
-    /// Sets the numbers of ids, each given the id and the number it had. Ids are taken shard by shard, not in their order;
-    /// the same id again comes later.
-    pub fn update(&mut self, ids: impl Iterator<Item = u64>, mut number: impl FnMut(u64, u32) -> u32) {
-        let mut folds = FOLDS;
+    /// Sets the numbers of ids, each given the id, what came with it and the number it had. Ids are taken shard by shard, not
+    /// in their order; but the same id twice is taken in its order.
+    pub fn update<W: Copy + Default>(
+        &mut self,
+        ids: impl Iterator<Item = (u64, W)> + Clone,
+        mut number: impl FnMut(u64, W, u32) -> u32,
+    ) {
+        let mut folds = FOLDS_OF_UPDATE;
         let by_shard = ByShard::of(ids);
+        let [_, latest] = FULL;
+        if self.len + by_shard.ids.len() > latest * self.filter.made_for_ids() {
+            self.filter = Arc::new(self.filtered(self.len + by_shard.ids.len()));
+        }
         let rows = Arc::make_mut(&mut self.rows);
         for (at, ids) in by_shard.parts() {
             let Some(shard) = rows.get_mut(at / ROW).and_then(|row| Arc::make_mut(row).get_mut(at % ROW)) else {
                 continue;
             };
-            self.len = self.len.saturating_add_signed(shard.update(ids, &mut number));
+            self.len = self.len.saturating_add_signed(shard.update(ids, &self.filter, &mut number));
             if shard.is_overfull() && folds > 0 {
                 shard.fold();
                 folds -= 1;
@@ -115,6 +138,11 @@ impl SubjectMap {
 
     /// Folds some of the changes that are beside their bases: those that are many, or all. True if there are more.
     pub fn tidy(&mut self, changes: Changes) -> bool {
+        let [early, _] = FULL;
+        if self.len > early * self.filter.made_for_ids() {
+            self.filter = Arc::new(self.filtered(self.len));
+            return true;
+        }
         let due = |shard: &Shard| match changes {
             Changes::Many => shard.is_overfull(),
             Changes::All => shard.changes.len() > 0,
@@ -136,6 +164,14 @@ impl SubjectMap {
         false
     }
 
+    /// A filter of all ids, made for so many.
+    fn filtered(&self, ids: usize) -> Filter {
+        let filter = Filter::made_for(ids);
+        let tables = self.rows.iter().flat_map(|row| row.iter()).flat_map(|shard| [&shard.base, &shard.changes]);
+        tables.flat_map(Table::iter).for_each(|(id, _)| filter.add(hash(id)));
+        filter
+    }
+
     /// How many ids have a number.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -153,7 +189,7 @@ impl SubjectMap {
     pub fn bytes(&self) -> usize {
         let shards = self.rows.iter().flat_map(|row| row.iter());
         let tables: usize = shards.map(|shard| shard.base.bytes() + shard.changes.bytes()).sum();
-        tables + ROW * ROW * size_of::<Shard>()
+        self.filter.bytes() + tables + ROW * ROW * size_of::<Shard>()
     }
 }
 
@@ -167,30 +203,32 @@ pub enum Changes {
 }
 
 impl Shard {
-    /// Whether the id may have a number: if not, it has none.
-    #[inline]
-    fn may_have(&self, hash: u64) -> bool {
-        // Both are looked at: whether there are changes cannot be guessed.
-        self.base.may_have(hash) | self.changes.may_have(hash)
-    }
-
     fn get(&self, hash: u64, id: u64) -> u32 {
         self.changes.get(hash, id).or_else(|| self.base.get(hash, id)).unwrap_or(0)
     }
 
     /// By how many more, or fewer, there are then.
-    fn update(&mut self, ids: &[Hashed], number: &mut impl FnMut(u64, u32) -> u32) -> isize {
+    fn update<W: Copy>(
+        &mut self,
+        ids: &[(u64, W)],
+        filter: &Filter,
+        number: &mut impl FnMut(u64, W, u32) -> u32,
+    ) -> isize {
         let Self { base, changes } = self;
         if changes.edit(ids.len()).is_none() {
             *changes = changes.roomier(ids.len());
         }
         let Some(mut edit) = changes.edit(ids.len()) else { return 0 };
         let mut more = 0;
-        for Hashed { hash, id } in ids {
-            edit.set(*hash, *id, |changed| {
-                let before = changed.or_else(|| base.get(*hash, *id)).unwrap_or(0);
-                let after = number(*id, before);
+        for (id, with) in ids {
+            let hash = hash(*id);
+            edit.set(hash, *id, |changed| {
+                let before = changed.or_else(|| base.get(hash, *id)).unwrap_or(0);
+                let after = number(*id, *with, before);
                 more += isize::from(after != 0) - isize::from(before != 0);
+                if after != 0 {
+                    filter.add(hash);
+                }
                 after
             });
         }
@@ -210,25 +248,22 @@ impl Shard {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Hashed {
-    hash: u64,
-    id: u64,
-}
-
 /// Ids in the order of their shards, and otherwise as they came.
-struct ByShard {
-    ids: Vec<Hashed>,
+struct ByShard<W> {
+    ids: Vec<(u64, W)>,
     ends: Vec<usize>,
 }
 
-impl ByShard {
-    fn of(ids: impl Iterator<Item = u64>) -> Self {
-        let place = |hash: u64| (hash >> (u64::BITS - SHARD_BITS)) as usize;
-        let came: Vec<Hashed> = ids.filter(|id| *id != 0).map(|id| Hashed { hash: hash(id), id }).collect();
+impl<W: Copy + Default> ByShard<W> {
+    fn of(ids: impl Iterator<Item = (u64, W)> + Clone) -> Self {
+        let ids = ids.filter(|(id, _)| *id != 0);
+        let shard = |id: u64| {
+            let (row, place) = shard_of(hash(id));
+            row * ROW + place
+        };
         let mut ends = vec![0; ROW * ROW];
-        for Hashed { hash, .. } in &came {
-            if let Some(count) = ends.get_mut(place(*hash)) {
+        for (id, _) in ids.clone() {
+            if let Some(count) = ends.get_mut(shard(id)) {
                 *count += 1;
             }
         }
@@ -237,11 +272,11 @@ impl ByShard {
             // For now where each begins: it moves on with what is put there.
             before += std::mem::replace(end, before);
         }
-        let mut sorted = vec![Hashed::default(); came.len()];
-        for hashed in came {
-            if let Some(end) = ends.get_mut(place(hashed.hash)) {
+        let mut sorted = vec![Default::default(); before];
+        for (id, with) in ids {
+            if let Some(end) = ends.get_mut(shard(id)) {
                 if let Some(to) = sorted.get_mut(*end) {
-                    *to = hashed;
+                    *to = (id, with);
                 }
                 *end += 1;
             }
@@ -250,7 +285,7 @@ impl ByShard {
     }
 
     /// The shards that have any, each with its ids.
-    fn parts(&self) -> impl Iterator<Item = (usize, &[Hashed])> {
+    fn parts(&self) -> impl Iterator<Item = (usize, &[(u64, W)])> {
         let mut begin = 0;
         self.ends.iter().enumerate().filter_map(move |(shard, end)| {
             let ids = self.ids.get(std::mem::replace(&mut begin, *end)..*end)?;
@@ -277,7 +312,7 @@ mod tests {
                 let (before, was) = (map.clone(), plain.clone());
                 let ids = (start..).step_by(3).take(count).map(|id| id * scale);
                 // Twice: the second time sees what the first has set.
-                map.update(ids.clone().chain(ids.clone()), |_, was| number + was / 2);
+                map.update(ids.clone().chain(ids.clone()).map(|id| (id, number)), |_, number, was| number + was / 2);
                 for id in ids.clone().chain(ids).filter(|id| *id != 0) {
                     let next = number + plain.get(&id).copied().unwrap_or(0) / 2;
                     if next == 0 { plain.remove(&id); } else { plain.insert(id, next); }
@@ -299,9 +334,8 @@ mod tests {
     #[test]
     fn a_large_update_is_folded_bit_by_bit_and_is_there_at_once() {
         let mut map = SubjectMap::default();
-        map.update(1..=500_000, |_, _| 7);
-        // Some are folded by the update itself, and the rest as often.
-        let steps = ROW * ROW / FOLDS - 1;
+        map.update((1..=500_000).map(|id| (id, ())), |_, (), _| 7);
+        let steps = (ROW * ROW - FOLDS_OF_UPDATE).div_ceil(FOLDS);
         for step in 1..=steps {
             let before = map.clone();
             assert_eq!(map.tidy(Changes::All), step < steps);

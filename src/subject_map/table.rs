@@ -1,9 +1,6 @@
 //! A hash table from ids to numbers, made at once for what it is to hold.
 //!
-//! Nearly all look-ups find nothing. A filter answers those: one word for each line of eight ids, of which an id
-//! sets five bits. It is there for the processor as much as for memory: whether to look any further depends on a word that
-//! is still on its way, and is nearly always guessed right, so that the next look-ups are begun meanwhile. (Without
-//! it, whether a line is full decided, which cannot be guessed: 45 ns a look-up instead of MEASURED.) Numbers come after all
+//! Eight ids lie side by side in a cache line, and whether others had to go on to the next one. Numbers come after all
 //! ids, and are read only for what is found. Nothing is taken out, and it does not grow: another table is made.
 
 use std::sync::Arc;
@@ -24,8 +21,6 @@ const OF_SIXTEEN: usize = 13;
 /// See the module. A clone is the same table.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
-    /// A word for each line of ids. On its own, so that those of many tables are near each other.
-    filter: Arc<[u64]>,
     /// Two lines of ids to one of their numbers; all the ids come first.
     lines: Arc<[Line]>,
     len: usize,
@@ -39,34 +34,16 @@ pub(super) fn hash(id: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// The bits of an id in its word of the filter: from those of its hash that choose neither the shard nor the line.
-#[inline]
-fn bits(hash: u64) -> u64 {
-    let bit = |shift: u32| 1_u64 << (hash >> shift & 63);
-    bit(0) | bit(6) | bit(32) | bit(38) | bit(44)
-}
-
 impl Table {
     /// An empty one with room for so many entries.
     pub(super) fn with_room(entries: usize) -> Self {
         let thirds = entries.div_ceil(OF_SIXTEEN);
-        Self {
-            filter: std::iter::repeat_n(0, thirds * 2).collect(),
-            lines: std::iter::repeat_n(Line([FREE; IDS]), thirds * 3).collect(),
-            len: 0,
-        }
-    }
-
-    /// Whether the id may be in it: if not, it is not.
-    #[inline]
-    pub(super) fn may_have(&self, hash: u64) -> bool {
-        let bits = bits(hash);
-        self.filter.get(home(hash, self.filter.len())).is_some_and(|word| word & bits == bits)
+        Self { lines: std::iter::repeat_n(Line([FREE; IDS]), thirds * 3).collect(), len: 0 }
     }
 
     /// The number of an id.
     pub(super) fn get(&self, hash: u64, id: u64) -> Option<u32> {
-        let (ids, numbers) = self.lines.split_at_checked(self.filter.len())?;
+        let (ids, numbers) = self.lines.split_at_checked(ids(&self.lines))?;
         let mut at = home(hash, ids.len());
         loop {
             let line = ids.get(at)?;
@@ -80,6 +57,12 @@ impl Table {
         }
     }
 
+    /// The first id of the line where an id would be.
+    #[inline]
+    pub(super) fn first_id(&self, hash: u64) -> Option<u64> {
+        self.lines.get(home(hash, ids(&self.lines))).map(|line| line.0[0])
+    }
+
     /// How many entries it has.
     pub(super) const fn len(&self) -> usize {
         self.len
@@ -87,11 +70,11 @@ impl Table {
 
     /// The memory it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.filter) + size_of_val(&*self.lines)
+        size_of_val(&*self.lines)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
-        let (ids, numbers) = self.lines.split_at(self.filter.len());
+        let (ids, numbers) = self.lines.split_at(ids(&self.lines));
         let places = ids.iter().flat_map(|Line(line)| line.iter().copied()).enumerate();
         places.filter(|(_, id)| *id != FREE).map(|(place, id)| (id, number(numbers, place)))
     }
@@ -101,14 +84,14 @@ impl Table {
         if self.len + more > self.lines.len() / 3 * OF_SIXTEEN {
             return None;
         }
-        let filter = Arc::get_mut(&mut self.filter)?;
-        let (ids, numbers) = Arc::get_mut(&mut self.lines)?.split_at_mut(filter.len());
-        Some(Edit { filter, ids, numbers, len: &mut self.len })
+        let lines = Arc::get_mut(&mut self.lines)?;
+        let (ids, numbers) = lines.split_at_mut(ids(lines));
+        Some(Edit { ids, numbers, len: &mut self.len })
     }
 
-    /// Another one with the same entries and room for so many more.
+    /// Another one with the same entries and room for so many more; and if it had some, for others that come after.
     pub(super) fn roomier(&self, more: usize) -> Self {
-        let mut roomier = Self::with_room(self.len() + more);
+        let mut roomier = Self::with_room(self.len + self.len / 2 + more);
         roomier.extend(self.iter());
         roomier
     }
@@ -123,7 +106,6 @@ impl Table {
 
 /// A table that nobody else sees.
 pub(super) struct Edit<'a> {
-    filter: &'a mut [u64],
     ids: &'a mut [Line],
     numbers: &'a mut [Line],
     len: &'a mut usize,
@@ -152,11 +134,7 @@ impl Edit<'_> {
     #[inline]
     fn add(&mut self, hash: u64, id: u64, number: u32) {
         let lines = self.ids.len();
-        let home = home(hash, lines);
-        if let Some(word) = self.filter.get_mut(home) {
-            *word |= bits(hash);
-        }
-        let mut at = home;
+        let mut at = home(hash, lines);
         while let Some(line) = self.ids.get_mut(at) {
             if let Some(slot) = line.find(FREE) {
                 if let Some(free) = line.0.get_mut(slot) {
@@ -183,6 +161,12 @@ impl Line {
     const fn is_full(&self) -> bool {
         self.0[IDS - 1] != FREE
     }
+}
+
+/// How many of these lines are of ids.
+#[inline]
+const fn ids(lines: &[Line]) -> usize {
+    lines.len() / 3 * 2
 }
 
 /// The line to begin at, of so many: by a product instead of a remainder, so that there can be any number of them.
