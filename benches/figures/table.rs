@@ -20,6 +20,7 @@ impl Rounds {
     /// The value below which this share of the rounds is.
     pub fn at(&self, share: f64) -> f64 {
         let sorted = self.sorted();
+        assert!(!sorted.is_empty(), "nothing was measured");
         sorted[((sorted.len() - 1) as f64 * share).round() as usize]
     }
 

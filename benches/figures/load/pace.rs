@@ -18,7 +18,11 @@ use crate::program::Pinned;
 const CONNECTIONS: usize = 8;
 /// Calls on the way of one connection: servers refuse more than some.
 const STREAMS: usize = 900;
-const LOOK: Duration = Duration::from_micros(20);
+/// How often it is looked what is due and what has come. What is due together goes out together, as it would from
+/// any client that has much to ask.
+const LOOK: Duration = Duration::from_micros(50);
+/// How long calls may take once no more are made.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Calls that were due in a window of time: when, in nanoseconds since 1970, and how long they took.
 pub struct Waits(Vec<(u64, u64)>);
@@ -91,16 +95,27 @@ pub fn run(to: &str, a_second: f64, file: &Path) {
     let mut asker = Asker::new(Ask::Check, 7);
     let (began, began_at) = (Instant::now(), now());
     let (mut made, mut failed, mut waits, mut buffer) = (0_u64, 0_u64, Vec::new(), vec![0; 64 << 10]);
-    while !stop.load(Ordering::Relaxed) {
-        let until = (began.elapsed().as_secs_f64() * a_second) as u64;
-        for number in made..until {
-            let due = began_at + (number as f64 / a_second * 1e9) as u64;
-            connections[number as usize % CONNECTIONS].late.push_back(due);
+    let mut ends = None;
+    loop {
+        if stop.load(Ordering::Relaxed) && ends.is_none() {
+            ends = Some(Instant::now() + PATIENCE);
         }
-        made = until.max(made);
+        if ends.is_none() {
+            let until = (began.elapsed().as_secs_f64() * a_second) as u64;
+            let due = (made..until).map(|number| began_at + (number as f64 / a_second * 1e9) as u64);
+            connections.rotate_left(1);
+            connections[0].late.extend(due);
+            made = until.max(made);
+        }
         for connection in &mut connections {
             connection.send(&mut asker);
             failed += connection.receive(&mut buffer, &mut waits);
+        }
+        if let Some(ends) = ends {
+            if connections.iter().all(|connection| connection.due.is_empty() && connection.late.is_empty()) {
+                break;
+            }
+            assert!(Instant::now() < ends, "some calls are not answered");
         }
         std::thread::sleep(LOOK);
     }
@@ -130,6 +145,9 @@ impl Connection {
 
     /// Takes what has come; gives how many calls failed.
     fn receive(&mut self, buffer: &mut [u8], waits: &mut Vec<(u64, u64)>) -> u64 {
+        if self.due.is_empty() {
+            return 0;
+        }
         let (mut events, mut failed) = (Vec::new(), 0);
         match self.stream.read(buffer) {
             Ok(0) => panic!("the server has closed the connection"),
