@@ -1,4 +1,4 @@
-.PHONY: run test soak fuzz verify verify-deploy try-deploy load load-faults demo bench bench-redis
+.PHONY: run test soak fuzz verify verify-deploy try-deploy load load-faults demo bench instructions
 
 # Build the release and serve on loopback with the SQLite journal under withheld-data/.
 run:
@@ -65,11 +65,14 @@ load-faults:
 demo:
 	scripts/demo
 
-# Measure the figures of the README on this machine. Takes some minutes.
+# Measure the figures of the README on this machine, into benches/FIGURES.md: the service against a stock tonic server and
+# against Redis, in turn, on a core of its own. Takes about half an hour; ROWS="check batch" for some of them, which are
+# only printed.
 bench:
-	cargo bench --locked --bench figures
-
-# The same for two replicas that share a journal on Redis.
-bench-redis:
 	scripts/install-test-deps
-	cargo bench --locked --bench replicas
+	cargo bench --locked --bench figures -- $(ROWS)
+
+# Count the instructions of the hot paths, and fail where one takes more than it may: benches/instructions.
+instructions:
+	scripts/install-instruction-tools
+	cargo bench --locked --profile dev --bench instructions -- $(PATHS)
