@@ -47,11 +47,8 @@ pub(super) const fn scope(subject: Subject) -> pb::Scope {
     }
 }
 
-pub(super) fn withholding(notice: &Notice, subject: Subject) -> pb::Withholding {
-    let (scope, word) = match subject {
-        Subject::Account(_) => (pb::Scope::User, "user"),
-        Subject::Post(_) => (pb::Scope::Status, "status"),
-    };
+pub(super) fn withholding(notice: &Notice, scope: pb::Scope) -> pb::Withholding {
+    let word = if scope == pb::Scope::Status { "status" } else { "user" };
     pb::Withholding {
         basis: notice.basis.map_or(0, |basis| i32::try_from(basis.number()).unwrap_or_default()),
         scope: scope.into(),

@@ -10,7 +10,7 @@ use super::status::{BadFields, ServiceError};
 use super::{Context, render, watch};
 use crate::domain::country::Viewer;
 use crate::domain::ids::{AccountId, PostId, Revision, Subject};
-use crate::index::Withheld;
+use crate::index::Notice;
 use crate::metrics::{self, Shed, verdicts::Tally};
 use crate::net::Connection;
 use crate::pb::v1 as pb;
@@ -118,7 +118,7 @@ impl Visibility {
         let subjects = [Some(Subject::Account(account)), post.map(Subject::Post)];
         let withholding = subjects.into_iter().flatten().find_map(|subject| {
             let notice = published.index.check(subject, viewer, self.context.unknown_viewer)?;
-            Some(render::withholding(notice, subject))
+            Some(render::withholding(notice, render::scope(subject)))
         });
         self.tally.count(viewer, 1, usize::from(withholding.is_some()));
         pb::CheckResponse {
@@ -144,8 +144,8 @@ impl Visibility {
         let published = self.context.replica.load();
         let (accounts, posts) = (&request.account_ids, &request.post_ids);
         let mut withholdings = Vec::new();
-        let mut list = |Withheld { at, subject, notice }: Withheld<'_>| {
-            let told = render::withholding(notice, subject);
+        let mut entry = |at: usize, notice: &Notice, scope: pb::Scope| {
+            let told = render::withholding(notice, scope);
             let known = withholdings.iter().position(|w| *w == told).unwrap_or_else(|| {
                 withholdings.push(told);
                 withholdings.len() - 1
@@ -154,8 +154,10 @@ impl Visibility {
             pb::WithheldEntry { index: number(at), withholding: number(known) }
         };
         let (index, policy) = (&published.index, self.context.unknown_viewer);
-        let withheld_accounts: Vec<_> = index.withheld_accounts(accounts, viewer, policy).map(&mut list).collect();
-        let withheld_posts: Vec<_> = index.withheld_posts(posts, viewer, policy).map(&mut list).collect();
+        let found = index.accounts_withheld(accounts, viewer, policy);
+        let withheld_accounts: Vec<_> = found.map(|(at, notice)| entry(at, notice, pb::Scope::User)).collect();
+        let found = index.posts_withheld(posts, viewer, policy);
+        let withheld_posts: Vec<_> = found.map(|(at, notice)| entry(at, notice, pb::Scope::Status)).collect();
         self.tally.count(viewer, accounts.len() + posts.len(), withheld_accounts.len() + withheld_posts.len());
         pb::BatchCheckResponse {
             accounts: withheld_accounts,

@@ -137,6 +137,10 @@ impl Fingerprint {
         Self(self.0.wrapping_add(other.0))
     }
 
+    pub(crate) const fn without(self, other: Self) -> Self {
+        Self(self.0.wrapping_sub(other.0))
+    }
+
     pub(crate) const fn digest(self) -> StateDigest {
         StateDigest(self.0)
     }

@@ -27,7 +27,8 @@ pub(crate) struct Held {
 impl Held {
     /// By an order that is in force.
     pub(crate) fn by(order: &Order) -> Self {
-        let subjects = order.effective_items().map(|(_, subject)| subject).collect();
+        let mut subjects = Vec::with_capacity(order.items().len());
+        subjects.extend(order.effective_items().map(|(_, subject)| subject));
         Self { order: order.number(), key: order.key(), subjects }
     }
 }
@@ -102,21 +103,21 @@ impl Holdings {
             }
             orders
         };
-        self.transit(held, with, Fingerprint::add);
+        self.transit(held, with, |all, more| *all = all.and(more));
     }
 
     /// Orders do not hold these subjects any more; others may.
     pub(crate) fn remove(&mut self, held: &[Held]) {
         let without =
             |orders: &[OrderNo], order: OrderNo| orders.iter().copied().filter(|other| *other != order).collect();
-        self.transit(held, without, Fingerprint::remove);
+        self.transit(held, without, |all, less| *all = all.without(less));
     }
 
     fn transit(
         &mut self,
         held: &[Held],
         change: impl Fn(&[OrderNo], OrderNo) -> Vec<OrderNo>,
-        count: impl Fn(&mut Fingerprint, Element),
+        count: impl Fn(&mut Fingerprint, Fingerprint),
     ) {
         let (mut accounts, mut posts) = (std::mem::take(&mut self.accounts), std::mem::take(&mut self.posts));
         let mut known = HashMap::new();
@@ -135,28 +136,23 @@ impl Holdings {
                 next
             }
         };
-        // Those that get another set: the order was not in theirs and now is, or the other way round. They are hashed
-        // afterwards, because in between, hashing would keep the processor from looking ahead in the map.
-        let (mut moved_accounts, mut moved_posts) = (Vec::new(), Vec::new());
-        let mut step = |moved: &mut Vec<(u32, u64)>, id: u64, by: u32, set: SetNo| {
-            let next = next(by, set);
-            if next != set {
-                moved.push((by, id));
-            }
-            next
-        };
         let all = || (0_u32..).zip(held).flat_map(|(by, held)| held.subjects.iter().map(move |subject| (by, *subject)));
         let account = |(by, subject)| if let Subject::Account(id) = subject { Some((id.get(), by)) } else { None };
         let post = |(by, subject)| if let Subject::Post(id) = subject { Some((id.get(), by)) } else { None };
-        accounts.update(all().filter_map(account), |id, by, set| step(&mut moved_accounts, id, by, set));
-        posts.update(all().filter_map(post), |id, by, set| step(&mut moved_posts, id, by, set));
-        let key = |by: u32| held.get(by as usize).map(|held| held.key);
-        for (by, id) in moved_accounts {
-            key(by).into_iter().for_each(|key| count(&mut self.fingerprint, key.holds_account(id)));
-        }
-        for (by, id) in moved_posts {
-            key(by).into_iter().for_each(|key| count(&mut self.fingerprint, key.holds_post(id)));
-        }
+        // Counted are those that get another set: the order was not in theirs and now is, or the other way round.
+        let mut changed = Fingerprint::default();
+        let mut step = |by: u32, set: SetNo, element: &dyn Fn(Key) -> Element| {
+            let next = next(by, set);
+            if next != set
+                && let Some(held) = held.get(by as usize)
+            {
+                changed.add(element(held.key));
+            }
+            next
+        };
+        accounts.update(all().filter_map(account), |id, by, set| step(by, set, &|key| key.holds_account(id)));
+        posts.update(all().filter_map(post), |id, by, set| step(by, set, &|key| key.holds_post(id)));
+        count(&mut self.fingerprint, changed);
         (self.accounts, self.posts) = (accounts, posts);
     }
 

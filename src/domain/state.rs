@@ -408,6 +408,7 @@ impl Restore {
     fn hold(&mut self) {
         self.state.holdings.add(&std::mem::take(&mut self.held));
         self.subjects = 0;
+        while self.state.tidy(Changes::Many) {}
     }
 
     /// A chunk of a staged list.

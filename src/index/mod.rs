@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::domain::country::{CountrySet, UnknownViewerPolicy, Viewer};
 use crate::domain::holdings::{Holdings, SetNo};
-use crate::domain::ids::{AccountId, PostId, Revision, Subject};
+use crate::domain::ids::{Revision, Subject};
 use crate::domain::order::{Order, OrderNo, OrderState};
 use crate::domain::regime::Confidentiality;
 use crate::domain::spec::Basis;
@@ -62,23 +62,12 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn notice_for(&self, viewer: Viewer, policy: UnknownViewerPolicy) -> Option<&Arc<Notice>> {
+    fn notice_for(&self, viewer: Viewer, policy: UnknownViewerPolicy) -> Option<&Notice> {
         if !self.countries.withheld_for(viewer, policy) {
             return None;
         }
-        self.grounds.iter().find(|ground| ground.countries.withheld_for(viewer, policy)).map(|ground| &ground.notice)
+        self.grounds.iter().find(|ground| ground.countries.withheld_for(viewer, policy)).map(|ground| &*ground.notice)
     }
-}
-
-/// One of many subjects that were asked for, which is withheld.
-#[derive(Debug, Clone, Copy)]
-pub struct Withheld<'a> {
-    /// Its place among them.
-    pub at: usize,
-    /// It.
-    pub subject: Subject,
-    /// What may be told about it.
-    pub notice: &'a Arc<Notice>,
 }
 
 /// See the module.
@@ -125,45 +114,37 @@ impl Snapshot {
 
     /// If the subject is withheld for this viewer, what may be told about it.
     #[must_use]
-    pub fn check(&self, subject: Subject, viewer: Viewer, policy: UnknownViewerPolicy) -> Option<&Arc<Notice>> {
+    pub fn check(&self, subject: Subject, viewer: Viewer, policy: UnknownViewerPolicy) -> Option<&Notice> {
         self.verdict(subject)?.notice_for(viewer, policy)
     }
 
-    /// Those of many accounts that are withheld for this viewer, in their order.
-    pub fn withheld_accounts<'a>(
+    /// Those of many accounts that are withheld for this viewer: each one's place, in order, and what may be told about it.
+    pub fn accounts_withheld<'a>(
         &'a self,
         ids: &'a [u64],
         viewer: Viewer,
         policy: UnknownViewerPolicy,
-    ) -> impl Iterator<Item = Withheld<'a>> {
-        let subject = |id| AccountId::try_from(id).ok().map(Subject::Account);
-        self.withheld(&self.accounts, ids, viewer, policy)
-            .filter_map(move |(at, id, notice)| Some(Withheld { at, subject: subject(id)?, notice }))
+    ) -> impl Iterator<Item = (usize, &'a Notice)> {
+        self.withheld(self.accounts.find(ids), viewer, policy)
     }
 
     /// The same of posts.
-    pub fn withheld_posts<'a>(
+    pub fn posts_withheld<'a>(
         &'a self,
         ids: &'a [u64],
         viewer: Viewer,
         policy: UnknownViewerPolicy,
-    ) -> impl Iterator<Item = Withheld<'a>> {
-        let subject = |id| PostId::try_from(id).ok().map(Subject::Post);
-        self.withheld(&self.posts, ids, viewer, policy)
-            .filter_map(move |(at, id, notice)| Some(Withheld { at, subject: subject(id)?, notice }))
+    ) -> impl Iterator<Item = (usize, &'a Notice)> {
+        self.withheld(self.posts.find(ids), viewer, policy)
     }
 
-    fn withheld<'a>(
-        &'a self,
-        map: &'a SubjectMap,
-        ids: &'a [u64],
+    fn withheld(
+        &self,
+        sets: impl Iterator<Item = (usize, SetNo)>,
         viewer: Viewer,
         policy: UnknownViewerPolicy,
-    ) -> impl Iterator<Item = (usize, u64, &'a Arc<Notice>)> {
-        map.find(ids).filter_map(move |(at, set)| {
-            let notice = self.verdict_of(set)?.notice_for(viewer, policy)?;
-            Some((at, *ids.get(at)?, notice))
-        })
+    ) -> impl Iterator<Item = (usize, &Notice)> {
+        sets.filter_map(move |(at, set)| Some((at, self.verdict_of(set)?.notice_for(viewer, policy)?)))
     }
 
     /// Where the subject is withheld.

@@ -34,13 +34,17 @@ struct Fold {
 }
 
 impl Fold {
-    fn take(&mut self, entries: &[StoredEntry]) -> Result<Vec<Touched>, ReplicaError> {
+    fn take(&mut self, entries: &[StoredEntry], loading: bool) -> Result<Vec<Touched>, ReplicaError> {
         let mut touched = Vec::with_capacity(entries.len());
         for stored in entries {
             let revision = stored.position().revision;
             let entry = decode(stored.payload()).map_err(|source| ReplicaError::Entry { revision, source })?;
             touched.push(self.state.apply(revision, &entry)?);
             self.hash = stored.position().hash;
+        }
+        if loading {
+            // Nobody waits for any of this, and there is no time in between in which nothing is to be done.
+            while self.state.tidy(Changes::Many) {}
         }
         Ok(touched)
     }
@@ -102,7 +106,7 @@ pub async fn run(
         // Before the first time level, nobody is served: the index is made once, at the end.
         let loading = !following.level_before;
         let folded = tokio::task::spawn_blocking(move || {
-            let touched = fold.take(&entries.unwrap_or_default())?;
+            let touched = fold.take(&entries.unwrap_or_default(), loading)?;
             let index = if loading { None } else { Some(fold.index.advance(&fold.state, &touched, now)) };
             Ok::<_, ReplicaError>((fold, index))
         });

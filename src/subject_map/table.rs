@@ -96,8 +96,17 @@ impl Table {
         roomier
     }
 
+    /// Another one with these changes, of which those to 0 are gone.
+    pub(super) fn with(&self, changes: &Self) -> Self {
+        let kept = self.iter().filter(|(id, _)| changes.get(hash(*id), *id).is_none());
+        let entries: Vec<(u64, u32)> = kept.chain(changes.iter().filter(|(_, number)| *number != 0)).collect();
+        let mut with = Self::with_room(entries.len());
+        with.extend(entries.into_iter());
+        with
+    }
+
     /// Adds entries that it does not have yet, and for which it was made.
-    pub(super) fn extend(&mut self, entries: impl Iterator<Item = (u64, u32)>) {
+    fn extend(&mut self, entries: impl Iterator<Item = (u64, u32)>) {
         if let Some(mut edit) = self.edit(0) {
             entries.for_each(|(id, number)| edit.add(hash(id), id, number));
         }

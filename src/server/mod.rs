@@ -7,9 +7,10 @@
 //! the same, until balancers have noticed; nobody accepts any more, connections are told to leave, streams end with where
 //! to resume, other calls finish; what has not finished is cut off; the replica writes its snapshot.
 
+mod open;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use tower::util::MapRequest;
 use tower::{Layer as _, Service, ServiceExt as _};
 use tracing::{error, info, warn};
 
+use open::{journal, listen, places, reflection};
+
 use crate::access::{self, Guard, Refusal, Refusals};
 use crate::api::{
     Audit, Context, Deadlines, Orders, Protections, Queries, Reports, Visibility, into_tonic, too_much_held, too_slow,
@@ -36,20 +39,17 @@ use crate::api::{
 use crate::audit::keep::{Checkpoints, KeysError, read_keys};
 use crate::audit::log::CheckpointLog;
 use crate::clock::Clock;
-use crate::config::{ConnectionAge, HttpListen, JournalUrl, ServeArgs};
+use crate::config::{ConnectionAge, HttpListen, ServeArgs};
 use crate::desk;
 use crate::http::{Http, Pages};
-use crate::journal::Journal;
-use crate::journal::memory::MemoryJournal;
-use crate::journal::redis::{LinkChange, RedisJournal, RedisOptions, SetUpError};
-use crate::journal::sqlite::{OpenError, SqliteJournal};
+use crate::journal::redis::SetUpError;
+use crate::journal::sqlite::OpenError;
 use crate::metrics::{self, Doorkeeping, Tallies, Why, calls::Calls, verdicts::Verdicts};
-use crate::net::{self, Budget, Door, Drain, Grpc, Http1, Pace, Places, RequestBody, Tls};
+use crate::net::{Budget, Door, Drain, Grpc, Http1, Pace, Places, RequestBody, Tls};
 use crate::pb::v1 as pb;
 use crate::readiness::{Gate, Readiness};
-use crate::record::snapshot::SnapshotFile;
 use crate::reload::Live;
-use crate::replica::{self, Replica, ReplicaError, Snapshots};
+use crate::replica::{self, Replica, ReplicaError};
 use crate::stop::{Stop, Urgency};
 use crate::telemetry::{Sparing, causes};
 use crate::trace;
@@ -135,67 +135,6 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-}
-
-fn journal(args: &ServeArgs) -> Result<(Arc<dyn Journal>, Snapshots), ServeError> {
-    let snapshots = || -> Result<Snapshots, ServeError> {
-        let Some(path) = args.snapshot.clone().or_else(|| args.journal.beside("snapshot")) else {
-            return Ok(Snapshots::none());
-        };
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
-            made.map_err(|source| ServeError::Snapshot { path: path.clone(), source })?;
-        }
-        Ok(Snapshots::in_file(SnapshotFile::at(path), args.snapshot_every).serving(args.serve_from_snapshot))
-    };
-    match &args.journal.journal {
-        JournalUrl::Memory => {
-            metrics::journal_connected(true);
-            Ok((Arc::new(MemoryJournal::default()), Snapshots::none()))
-        }
-        JournalUrl::Sqlite(path) => {
-            let journal = SqliteJournal::open(path)?;
-            metrics::journal_connected(true);
-            Ok((Arc::new(journal), snapshots()?))
-        }
-        JournalUrl::Redis(url) => {
-            let options = RedisOptions { on_link: linked, ..args.journal.redis(url) };
-            let snapshots = snapshots()?;
-            let journal = Arc::new(RedisJournal::open(options)?);
-            Ok((Arc::clone(&journal) as _, snapshots.shared(journal)))
-        }
-    }
-}
-
-fn linked(change: LinkChange) {
-    metrics::journal_connected(change != LinkChange::Down);
-    if change == LinkChange::UpAgain {
-        metrics::journal_reconnected();
-    }
-}
-
-fn listen(address: SocketAddr, shared: bool) -> Result<std::net::TcpListener, ServeError> {
-    net::bind(address, shared).map_err(|source| ServeError::Listen { address, source })
-}
-
-/// As many places for timeline services as were asked for, if there are descriptors for them.
-fn places(asked: u32) -> Places {
-    let possible = net::descriptors().saturating_sub(OTHER_DESCRIPTORS).max(16);
-    if u64::from(asked) > possible {
-        warn!(asked, possible, "this process may not have so many open files: fewer connections are accepted");
-    }
-    Places::new(usize::try_from(possible.min(asked.into())).unwrap_or(usize::MAX))
-}
-
-/// Reflection that lists the services of one listener; the files it serves describe those of both.
-fn reflection(services: &[&str]) -> Result<Routes, ServeError> {
-    let files = || {
-        let files = tonic_reflection::server::Builder::configure();
-        let files = DESCRIPTORS.iter().fold(files, |files, set| files.register_encoded_file_descriptor_set(set));
-        services.iter().chain(COMMON_SERVICES).fold(files, |files, name| files.with_service_name(*name))
-    };
-    let broken = |_| ServeError::Ended("reflection");
-    Ok(Routes::new(files().build_v1().map_err(broken)?).add_service(files().build_v1alpha().map_err(broken)?))
 }
 
 /// What the listeners have in common.
