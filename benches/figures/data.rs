@@ -155,7 +155,10 @@ fn mk_history(group: u64, rules: &Rules) -> Vec<Entry> {
 pub async fn write(path: &Path, entries: impl Iterator<Item = Entry>, together: usize) {
     let journal = SqliteJournal::open(path).unwrap();
     let (mut end, mut state) = (Position::START, State::default());
-    let mut entries = entries.inspect(|entry| drop(state.apply(state.revision().next(), entry).unwrap())).peekable();
+    let fold = |entry: &Entry| {
+        state.apply(state.revision().next(), entry).unwrap();
+    };
+    let mut entries = entries.inspect(fold).peekable();
     while entries.peek().is_some() {
         let payloads = entries.by_ref().take(together).map(|entry| encode(&entry)).collect();
         end = journal.append(end, payloads).await.unwrap();
