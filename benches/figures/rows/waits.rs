@@ -14,6 +14,9 @@ use crate::table::{Aim, Figure, Rounds, Unit};
 
 const ROUNDS: u64 = 5;
 const WINDOW: Duration = Duration::from_secs(2);
+/// Who waits longer than this while nothing goes on, in seconds, asks more than there is of this machine: something else
+/// runs on it, and what is held against that says nothing.
+const NOT_IDLE: f64 = 0.02;
 const CONNECTIONS: usize = 50;
 const STREAMS: usize = 20;
 
@@ -42,6 +45,7 @@ pub async fn tail(journals: &Journals) -> Vec<Figure> {
     };
     let [idle_most, busy_most] = [&idle, &busy].map(|windows| of(windows, 0.999));
     let ratio = busy_most.of(&idle_most);
+    let held = if idle_most.median() > NOT_IDLE { f64::INFINITY } else { ratio.median() };
     let took: Rounds = busy.iter().map(|(from, to)| (to - from) as f64 / 1e9).collect();
     let [idle_half, busy_half] = [&idle, &busy].map(|windows| of(windows, 0.5));
     vec![
@@ -52,7 +56,7 @@ pub async fn tail(journals: &Journals) -> Vec<Figure> {
         )
         .against("idle", Unit::Seconds, &idle_most)
         .ratio(&ratio)
-        .aim(Aim::Most(1.5), Unit::Times, ratio.median()),
+        .aim(Aim::Most(1.5), Unit::Times, held),
         Figure::new("  the median call", Unit::Seconds, &busy_half).against("idle", Unit::Seconds, &idle_half),
         Figure::new("  calls due in a second", Unit::ASecond, &std::iter::once(most / 2.0).collect()),
         Figure::new("  ApplyOrder takes", Unit::Seconds, &took),
