@@ -5,10 +5,11 @@
 //! with their lists, or is cut off with the revision to resume after.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -28,6 +29,8 @@ type Sender = mpsc::Sender<Result<pb::WatchWithholdingsResponse, Status>>;
 
 /// Subjects in one message.
 const CHUNK: usize = 1_000;
+/// Lists of subjects that are kept for those who are to be told the same.
+const KEPT: usize = 100_000;
 /// Messages that may wait for a reader.
 const WAITING: usize = 16;
 /// How long a full queue may stay full.
@@ -36,15 +39,59 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// What a reader has been told of: everything up to a revision, and every start and end up to and including a time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Told {
     revision: Revision,
     at: Timestamp,
 }
 
+/// What changed between two publications, as it is told.
+#[derive(Debug)]
+struct Changes {
+    from: Told,
+    to: Told,
+    lists: Vec<pb::WithheldCountries>,
+}
+
+impl Changes {
+    async fn between(from: Told, to: Told, published: &Arc<Published>) -> Result<Self, ServiceError> {
+        let published = Arc::clone(published);
+        let lists = move || {
+            let changed = changed_since(&published.state, from, to.at);
+            changed.into_iter().map(|s| render::countries(s, published.index.countries(s))).collect()
+        };
+        Ok(Self { from, to, lists: compute(lists).await? })
+    }
+}
+
+/// What is told to readers that have read everything: the same to all of them, so it is made once.
+#[derive(Debug, Default)]
+pub(super) struct News(Mutex<Option<Arc<Changes>>>);
+
+impl News {
+    async fn between(&self, from: Told, to: Told, published: &Arc<Published>) -> Result<Arc<Changes>, ServiceError> {
+        let mut latest = self.0.lock().await;
+        match &*latest {
+            Some(changes) if (changes.from, changes.to) == (from, to) => return Ok(Arc::clone(changes)),
+            // Who comes from further back keeps nobody waiting.
+            Some(changes) if changes.to != from => {
+                drop(latest);
+                return Ok(Arc::new(Changes::between(from, to, published).await?));
+            }
+            Some(_) | None => {}
+        }
+        let changes = Arc::new(Changes::between(from, to, published).await?);
+        // What is very large is not kept for those who may come.
+        let kept = changes.lists.len() <= KEPT;
+        *latest = Some(if kept { Arc::clone(&changes) } else { Arc::new(Changes { from: to, to, lists: Vec::new() }) });
+        Ok(changes)
+    }
+}
+
 /// Starts telling a reader everything after a revision.
 pub(super) fn start(
     context: Context,
+    news: Arc<News>,
     connection: Option<Connection>,
     endless: Option<Endless>,
     after: Revision,
@@ -55,7 +102,7 @@ pub(super) fn start(
         let Ok(last) = sender.clone().reserve_owned().await else { return };
         tokio::select! {
             () = sender.closed() => {}
-            ended = tell(Watcher { context, connection, sender: &sender }, after) => drop(last.send(Err(ended.into()))),
+            ended = tell(Watcher { context, news, connection, sender: &sender }, after) => drop(last.send(Err(ended.into()))),
         }
         // What has not been read is kept until its reader goes, and counts until then.
         sender.closed().await;
@@ -67,6 +114,7 @@ pub(super) fn start(
 /// Who is told, and when no more.
 struct Watcher<'a> {
     context: Context,
+    news: Arc<News>,
     connection: Option<Connection>,
     sender: &'a Sender,
 }
@@ -89,17 +137,15 @@ async fn tell(watcher: Watcher<'_>, after: Revision) -> ServiceError {
     loop {
         publications.mark_unchanged();
         let published = context.replica.current();
-        let now = published.index.made_at();
-        let revision = published.index.revision();
-        let known = std::sync::Arc::clone(&published);
-        let changed = match compute(move || changed_since(&known.state, told, now)).await {
-            Ok(changed) => changed,
+        let to = Told { revision: published.index.revision(), at: published.index.made_at() };
+        let changes = match watcher.news.between(told, to, &published).await {
+            Ok(changes) => changes,
             Err(error) => return error,
         };
-        if let Err(error) = send(&watcher, &published, &changed, told.revision).await {
+        if let Err(error) = send(&watcher, &published, &changes.lists, told.revision).await {
             return error;
         }
-        told = Told { revision, at: now };
+        told = to;
         tokio::select! {
             () = watcher.ending() => return ServiceError::StreamEnding { resume_after: told.revision },
             _ = tokio::time::timeout(HEARTBEAT, publications.changed()) => {}
@@ -111,7 +157,7 @@ async fn tell(watcher: Watcher<'_>, after: Revision) -> ServiceError {
 async fn send(
     watcher: &Watcher<'_>,
     published: &Published,
-    changed: &[Subject],
+    changed: &[pb::WithheldCountries],
     before: Revision,
 ) -> Result<(), ServiceError> {
     let revision = published.index.revision();
@@ -120,7 +166,7 @@ async fn send(
         let chunk = chunks.next().unwrap_or_default();
         let last = chunks.peek().is_none();
         let message = pb::WatchWithholdingsResponse {
-            changes: chunk.iter().map(|s| render::countries(*s, published.index.countries(*s))).collect(),
+            changes: chunk.to_vec(),
             resume_after_revision: if last { revision } else { before }.get(),
             freshness: Some(render::freshness(revision, watcher.context.replica.freshness())),
         };

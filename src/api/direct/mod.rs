@@ -7,6 +7,8 @@
 //!
 //! Measured on one core, 8 connections with 32 calls each: a Check of 7.9 µs the long way took 6.3 the short way.
 
+mod batch;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use super::status::ServiceError;
 use super::visibility::Visibility;
 use crate::call::GRPC_STATUS;
 use crate::net::{Arrives, Connection, RequestBody};
+use crate::pb::v1::CheckRequest;
 
 /// Before a message: whether it is compressed, and its length in four bytes.
 const PREFIX: usize = 5;
@@ -51,22 +54,21 @@ impl Queries {
     fn at_once(&self, path: &str, body: &Bytes) -> Option<Response<Answered>> {
         match path {
             "/withheld.v1.VisibilityService/Check" => {
-                Some(Answered::of(self.visibility.check_at_once(&message(body)?)?))
+                Some(Answered::of(self.visibility.check_at_once(&CheckRequest::decode(message(body)?).ok()?)?))
             }
             "/withheld.v1.VisibilityService/BatchCheck" => {
-                Some(Answered::of(self.visibility.batch_check_at_once(&message(body)?)?))
+                Some(Answered::of(self.visibility.batch_check_at_once(&batch::read(message(body)?)?)?))
             }
             _ => None,
         }
     }
 }
 
-/// The one message that a body is, if it is one that can be read.
-fn message<M: Message + Default>(body: &Bytes) -> Option<M> {
+/// The one message that a body is, if it is one and not compressed.
+fn message(body: &Bytes) -> Option<&[u8]> {
     let (prefix, message) = body.split_at_checked(PREFIX)?;
     let [0, length @ ..] = prefix else { return None };
-    let whole = u32::from_be_bytes(length.try_into().ok()?) as usize == message.len();
-    if whole { M::decode(message).ok() } else { None }
+    (u32::from_be_bytes(length.try_into().ok()?) as usize == message.len()).then_some(message)
 }
 
 impl Service<Request<RequestBody>> for Queries {
