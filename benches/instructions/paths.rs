@@ -39,7 +39,9 @@ fn mk_state(rules: &Rules) -> (State, Index, Snapshot) {
     for entry in SIZE.entries(rules) {
         state.apply(state.revision().next(), &entry).unwrap();
     }
-    while state.tidy(Changes::All) {}
+    while state.untidy().is_some() {
+        state.tidy(Changes::Any);
+    }
     let snapshot = index.rebuild(&state, mk_at());
     (state, index, snapshot)
 }

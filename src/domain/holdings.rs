@@ -17,6 +17,7 @@ use crate::subject_map::{Changes, SubjectMap};
 pub type SetNo = u32;
 
 /// What one order holds, or held.
+#[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub(crate) order: OrderNo,
     /// What the order's elements of the state's digest are hashed under.
@@ -84,9 +85,16 @@ impl Holdings {
         &self.posts
     }
 
-    /// Folds changes of the maps into their bases; true if there are more.
-    pub(crate) fn tidy(&mut self, changes: Changes) -> bool {
-        self.accounts.tidy(changes) || self.posts.tidy(changes)
+    /// What of the maps is to be put in order, if anything is.
+    pub(crate) fn untidy(&self) -> Option<Changes> {
+        self.accounts.untidy().max(self.posts.untidy())
+    }
+
+    /// Puts a part of it in order.
+    pub(crate) fn tidy(&mut self, which: Changes) {
+        for map in [&mut self.accounts, &mut self.posts].into_iter().filter(|map| map.untidy() >= Some(which)) {
+            map.tidy(which);
+        }
     }
 
     /// Of all that is held, for the state's digest.

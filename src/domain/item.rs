@@ -55,6 +55,31 @@ impl Repeated {
     }
 }
 
+/// Numbers of which most are the next after the one before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Consecutive {
+    /// Where each run begins, and with which number.
+    runs: Vec<(u32, u32)>,
+    len: usize,
+}
+
+impl Consecutive {
+    fn push(&mut self, number: u32) {
+        let at = u32::try_from(self.len).unwrap_or(u32::MAX);
+        let expected = self.runs.last().map(|(from, first)| first.wrapping_add(at - from));
+        if expected != Some(number) {
+            self.runs.push((at, number));
+        }
+        self.len += 1;
+    }
+
+    fn get(&self, at: usize) -> Option<u32> {
+        let at = u32::try_from(at).ok().filter(|_| at < self.len)?;
+        let run = self.runs.partition_point(|(from, _)| *from <= at).checked_sub(1)?;
+        self.runs.get(run).map(|(from, first)| first.wrapping_add(at - from))
+    }
+}
+
 /// One line of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Item<'a> {
@@ -73,7 +98,7 @@ pub struct Item<'a> {
 /// A part of a list, as it was uploaded together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ItemChunk {
-    lines: Vec<u32>,
+    lines: Consecutive,
     types: Repeated,
     locators: Texts,
     resolutions: Vec<Resolution>,
@@ -89,7 +114,7 @@ impl ItemChunk {
 
     /// Adds a line that was resolved before.
     pub fn push(&mut self, item: Item<'_>) {
-        if let (Some(reason), Ok(at)) = (item.decline_reason, u32::try_from(self.lines.len())) {
+        if let (Some(reason), Ok(at)) = (item.decline_reason, u32::try_from(self.lines.len)) {
             self.decline_reasons.insert(at, reason.to_owned());
         }
         self.lines.push(item.line);
@@ -101,7 +126,7 @@ impl ItemChunk {
     /// Gives back the memory that was meant for more lines.
     #[must_use]
     pub fn complete(mut self) -> Self {
-        self.lines.shrink_to_fit();
+        self.lines.runs.shrink_to_fit();
         self.types.runs.shrink_to_fit();
         self.locators.text.shrink_to_fit();
         self.locators.ends.shrink_to_fit();
@@ -111,21 +136,21 @@ impl ItemChunk {
 
     /// How many lines it has.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.lines.len()
+    pub const fn len(&self) -> usize {
+        self.lines.len
     }
 
     /// Whether it has none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.lines.len == 0
     }
 
     /// The line at a position from 0.
     #[must_use]
     pub fn get(&self, at: usize) -> Option<Item<'_>> {
         Some(Item {
-            line: *self.lines.get(at)?,
+            line: self.lines.get(at)?,
             locator_type: self.types.get(at)?,
             locator: self.locators.get(at)?,
             resolution: *self.resolutions.get(at)?,

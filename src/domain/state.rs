@@ -86,7 +86,18 @@ pub struct State {
     request_order: imbl::Vector<RequestId>,
     /// Of all this but the holdings, which keep their own, and the revision and time.
     fingerprint: Fingerprint,
+    loading: Option<Loading>,
 }
+
+/// What orders hold that is not among the holdings yet: while nobody looks, many at once take a fraction of the time.
+#[derive(Debug, Clone, Default)]
+struct Loading {
+    held: Vec<Held>,
+    subjects: usize,
+}
+
+/// So many subjects are put among the holdings at once.
+const AT_ONCE: usize = 1 << 20;
 
 impl State {
     /// The entries folded in.
@@ -175,10 +186,40 @@ impl State {
         self.request_order.iter().filter_map(|id| self.request(id).map(|(digest, revision)| (id, digest, revision)))
     }
 
-    /// Puts what was changed in order, a part of it each time, so that looking up is quick again; true if there is more to
-    /// do. The state is the same before and after.
-    pub fn tidy(&mut self, changes: Changes) -> bool {
-        self.holdings.tidy(changes)
+    /// Begins to be loaded: until [`State::settle`] nothing may be read of it.
+    #[must_use]
+    pub fn loading(mut self) -> Self {
+        self.loading.get_or_insert_default();
+        self
+    }
+
+    /// Ends being loaded.
+    pub fn settle(&mut self) {
+        if let Some(Loading { held, .. }) = self.loading.take() {
+            self.holdings.add(&held);
+            while self.untidy() == Some(Changes::Many) {
+                self.tidy(Changes::Many);
+            }
+        }
+    }
+
+    /// The same, and begins anew.
+    fn settle_some(&mut self) {
+        if self.loading.is_some() {
+            self.settle();
+            self.loading = Some(Loading::default());
+        }
+    }
+
+    /// What of the holdings is to be put in order, so that looking up is as quick as it can be, if anything is.
+    #[must_use]
+    pub fn untidy(&self) -> Option<Changes> {
+        self.holdings.untidy()
+    }
+
+    /// Puts a part of it in order. The state is the same before and after.
+    pub fn tidy(&mut self, which: Changes) {
+        self.holdings.tidy(which);
     }
 
     /// Folds an entry in. One that was folded in before changes nothing.
@@ -304,8 +345,17 @@ impl State {
 
     /// An order holds its subjects from here on, and its times count. What waits for a second person holds nothing.
     fn enter(&mut self, order: &Order) {
-        self.holdings.add(&[Held::by(order)]);
+        self.hold(Held::by(order));
         self.bound(order);
+    }
+
+    fn hold(&mut self, held: Held) {
+        let Some(loading) = &mut self.loading else { return self.holdings.add(&[held]) };
+        loading.subjects += held.subjects.len();
+        loading.held.push(held);
+        if loading.subjects >= AT_ONCE {
+            self.settle_some();
+        }
     }
 
     fn bound(&mut self, order: &Order) {
@@ -328,6 +378,9 @@ impl State {
             }
             None => Vec::new(),
         };
+        if !subjects.is_empty() {
+            self.settle_some();
+        }
         // Union: only this order lets go of them; the sets keep every other one.
         self.holdings.remove(&[Held { order: number, key, subjects }]);
         if let Some(order) = self.orders.get_mut(number.0 as usize) {

@@ -1,7 +1,7 @@
 //! Connections: from a socket that listens to a service that answers, and to their end.
 //!
 //! ```text
-//!  socket ─► Door: accept, a place or none, TLS ─► connection: greeting, pings, age ─► service
+//!  socket ─► Door: accept, a place or none, TLS ─► connection: greeting, age ─► http2: pings, calls ─► service
 //!                                   Drain: leave (GOAWAY, streams end) … cut ─┘
 //! ```
 //! and of each call: it arrives in time (`arrival`), within what may be held (`budget`), and its answer is made when those

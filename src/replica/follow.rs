@@ -34,17 +34,13 @@ struct Fold {
 }
 
 impl Fold {
-    fn take(&mut self, entries: &[StoredEntry], loading: bool) -> Result<Vec<Touched>, ReplicaError> {
+    fn take(&mut self, entries: &[StoredEntry]) -> Result<Vec<Touched>, ReplicaError> {
         let mut touched = Vec::with_capacity(entries.len());
         for stored in entries {
             let revision = stored.position().revision;
             let entry = decode(stored.payload()).map_err(|source| ReplicaError::Entry { revision, source })?;
             touched.push(self.state.apply(revision, &entry)?);
             self.hash = stored.position().hash;
-        }
-        if loading {
-            // Nobody waits for any of this, and there is no time in between in which nothing is to be done.
-            while self.state.tidy(Changes::Many) {}
         }
         Ok(touched)
     }
@@ -70,12 +66,15 @@ pub async fn run(
         start = following.begin(&mut snapshots, &*journal) => start,
     };
     let mut follower = Follower::new(journal, start);
-    let mut fold = Fold { state, index: Index::default(), hash: start.hash };
+    let mut fold = Fold { state: state.loading(), index: Index::default(), hash: start.hash };
     let mut told = start.revision.get();
     loop {
         let entries = tokio::select! {
             biased;
-            () = stop.cancelled() => return snapshots.close(fold.state, fold.hash).await,
+            () = stop.cancelled() => {
+                fold.state.settle();
+                return snapshots.close(fold.state, fold.hash).await;
+            }
             () = following.boundary() => Ok(None),
             entries = follower.next() => entries.map(Some),
             changes = following.untidy(), if follower.is_level() => {
@@ -106,7 +105,7 @@ pub async fn run(
         // Before the first time level, nobody is served: the index is made once, at the end.
         let loading = !following.level_before;
         let folded = tokio::task::spawn_blocking(move || {
-            let touched = fold.take(&entries.unwrap_or_default(), loading)?;
+            let touched = fold.take(&entries.unwrap_or_default())?;
             let index = if loading { None } else { Some(fold.index.advance(&fold.state, &touched, now)) };
             Ok::<_, ReplicaError>((fold, index))
         });
@@ -181,7 +180,14 @@ impl Following {
     fn publish(&mut self, fold: &Fold, index: Snapshot) {
         self.due = index.valid_until();
         self.replica.publish(fold.published(index), &mut self.retired);
-        self.untidy = Some((Changes::Many, Duration::ZERO));
+        self.look_after(&fold.state);
+    }
+
+    fn look_after(&mut self, state: &State) {
+        self.untidy = state.untidy().map(|changes| match changes {
+            Changes::Many => (changes, Duration::ZERO),
+            Changes::Any => (changes, self.replica.0.clock.monotonic() + QUIET),
+        });
     }
 
     /// Once there is something to be put in order, and nothing else to do.
@@ -198,17 +204,17 @@ impl Following {
     /// Puts a part of it in order, and publishes the same in that form.
     async fn tidy(&mut self, mut fold: Fold, changes: Changes) -> Result<Fold, ReplicaError> {
         let tidied = tokio::task::spawn_blocking(move || {
-            let more = fold.state.tidy(changes);
+            fold.state.tidy(changes);
             let index = fold.index.again(&fold.state);
-            (fold, index, more)
+            (fold, index)
         });
-        let (fold, index, more) = tidied.await.map_err(|_| ReplicaError::BrokenOff)?;
+        let (fold, index) = tidied.await.map_err(|_| ReplicaError::BrokenOff)?;
         self.replica.replace(fold.published(index), &mut self.retired);
-        self.untidy = match (more, changes) {
-            (true, _) => Some((changes, Duration::ZERO)),
-            (false, Changes::Many) => Some((Changes::All, self.replica.0.clock.monotonic() + QUIET)),
-            (false, Changes::All) => None,
-        };
+        match fold.state.untidy() {
+            // It goes on with what it began with.
+            Some(_) if changes == Changes::Any => self.untidy = Some((changes, Duration::ZERO)),
+            _ => self.look_after(&fold.state),
+        }
         Ok(fold)
     }
 
@@ -234,6 +240,7 @@ impl Following {
     fn level(&mut self, fold: &mut Fold) {
         if !self.level_before {
             self.level_before = true;
+            fold.state.settle();
             let index = fold.index.rebuild(&fold.state, self.replica.0.clock.now());
             self.publish(fold, index);
             info!(revision = %fold.state.revision(), orders = fold.state.orders().len(), "level with the journal");

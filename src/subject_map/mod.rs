@@ -39,6 +39,8 @@ pub struct SubjectMap {
     bases: Arc<[Table]>,
     /// By shard, in rows; with the number 0 for what is in the base and absent.
     changes: Arc<[Row; ROW]>,
+    /// What there is to be put in order.
+    untidy: Option<Changes>,
     len: usize,
 }
 
@@ -52,6 +54,7 @@ impl Default for SubjectMap {
             filter: Arc::default(),
             bases: std::iter::repeat_n(none, SHARDS).collect(),
             changes: Arc::new(std::array::from_fn(|_| Arc::clone(&row))),
+            untidy: None,
             len: 0,
         }
     }
@@ -116,11 +119,14 @@ impl SubjectMap {
         mut number: impl FnMut(u64, W, u32) -> u32,
     ) {
         let by_shard = ByShard::of(ids);
+        if by_shard.ids.is_empty() {
+            return;
+        }
         let [_, latest] = FULL;
         if self.len + by_shard.ids.len() > latest * self.filter.made_for_ids() {
             self.filter = Arc::new(self.filtered(self.len + by_shard.ids.len()));
         }
-        let Self { filter, bases, changes, len } = self;
+        let Self { filter, bases, changes, untidy, len } = self;
         let rows = Arc::make_mut(changes);
         for (shard, ids) in by_shard.parts() {
             let row = rows.get_mut(shard / ROW).map(Arc::make_mut);
@@ -143,29 +149,36 @@ impl SubjectMap {
                     after
                 });
             }
+            *untidy = (*untidy).max(Some(if are_many(changes, base) { Changes::Many } else { Changes::Any }));
         }
     }
 
-    /// Folds some of the changes that are beside their bases: those that are many, or all. True if there are more.
-    pub fn tidy(&mut self, which: Changes) -> bool {
+    /// What is to be put in order, if anything is.
+    #[must_use]
+    pub const fn untidy(&self) -> Option<Changes> {
+        self.untidy
+    }
+
+    /// Folds some of the changes that are beside their bases: those of shards that have many, or any.
+    pub fn tidy(&mut self, which: Changes) {
         let [early, _] = FULL;
         if self.len > early * self.filter.made_for_ids() {
             self.filter = Arc::new(self.filtered(self.len));
-            return true;
+            return;
         }
-        let due = |shard: &usize| match (self.changes_of(*shard), self.bases.get(*shard)) {
-            (Some(changes), Some(base)) => match which {
-                Changes::Many => changes.len() > FEW.max(base.len() / 16),
-                Changes::All => changes.len() > 0,
-            },
+        let is_due = |shard: &usize| match (self.changes_of(*shard), self.bases.get(*shard)) {
+            (Some(changes), Some(base)) if which == Changes::Many => are_many(changes, base),
+            (Some(changes), Some(_)) => changes.len() > 0,
             _ => false,
         };
-        let mut due: Vec<usize> = (0..SHARDS).filter(due).take(FOLDS + 1).collect();
-        if due.is_empty() {
-            return false;
+        let mut due: Vec<usize> = (0..SHARDS).filter(is_due).take(FOLDS + 1).collect();
+        if due.len() <= FOLDS {
+            self.untidy = (which == Changes::Many).then_some(Changes::Any);
         }
-        let more = due.len() > FOLDS;
         due.truncate(FOLDS);
+        if due.is_empty() {
+            return;
+        }
         let (bases, rows) = (Arc::make_mut(&mut self.bases), Arc::make_mut(&mut self.changes));
         for shard in due {
             let row = rows.get_mut(shard / ROW).map(Arc::make_mut);
@@ -174,7 +187,6 @@ impl SubjectMap {
                 *changes = Table::with_room(0);
             }
         }
-        more
     }
 
     /// A filter of all ids, made for so many.
@@ -209,27 +221,37 @@ impl SubjectMap {
 }
 
 /// Which changes are to be folded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Changes {
+    /// Any.
+    Any,
     /// Those of shards that have many.
     Many,
-    /// Any.
-    All,
+}
+
+fn are_many(changes: &Table, base: &Table) -> bool {
+    changes.len() > FEW.max(base.len() / 16)
 }
 
 /// Ids in the order of their shards, and otherwise as they came.
 struct ByShard<W> {
     ids: Vec<(u64, W)>,
-    ends: Vec<usize>,
 }
+
+/// So many are counted shard by shard; fewer are sorted sooner than all shards are gone through.
+const MANY: usize = SHARDS / 4;
 
 impl<W: Copy + Default> ByShard<W> {
     fn of(ids: impl Iterator<Item = (u64, W)> + Clone) -> Self {
         let ids = ids.filter(|(id, _)| *id != 0);
-        let shard = |id: u64| shard_of(hash(id));
+        let mut few: Vec<(u64, W)> = ids.clone().take(MANY).collect();
+        if few.len() < MANY {
+            few.sort_by_key(|(id, _)| shard_of(hash(*id)));
+            return Self { ids: few };
+        }
         let mut ends = vec![0; SHARDS];
         for (id, _) in ids.clone() {
-            if let Some(count) = ends.get_mut(shard(id)) {
+            if let Some(count) = ends.get_mut(shard_of(hash(id))) {
                 *count += 1;
             }
         }
@@ -240,23 +262,20 @@ impl<W: Copy + Default> ByShard<W> {
         }
         let mut sorted = vec![Default::default(); before];
         for (id, with) in ids {
-            if let Some(end) = ends.get_mut(shard(id)) {
+            if let Some(end) = ends.get_mut(shard_of(hash(id))) {
                 if let Some(to) = sorted.get_mut(*end) {
                     *to = (id, with);
                 }
                 *end += 1;
             }
         }
-        Self { ids: sorted, ends }
+        Self { ids: sorted }
     }
 
     /// The shards that have any, each with its ids.
     fn parts(&self) -> impl Iterator<Item = (usize, &[(u64, W)])> {
-        let mut begin = 0;
-        self.ends.iter().enumerate().filter_map(move |(shard, end)| {
-            let ids = self.ids.get(std::mem::replace(&mut begin, *end)..*end)?;
-            (!ids.is_empty()).then_some((shard, ids))
-        })
+        let parts = self.ids.chunk_by(|(one, _), (other, _)| shard_of(hash(*one)) == shard_of(hash(*other)));
+        parts.filter_map(|part| part.first().map(|(id, _)| (shard_of(hash(*id)), part)))
     }
 }
 
@@ -284,8 +303,8 @@ mod tests {
                     if next == 0 { plain.remove(&id); } else { plain.insert(id, next); }
                 }
                 match tidy {
-                    0 => while map.tidy(Changes::All) {},
-                    1 => drop(map.tidy(Changes::Many)),
+                    0 => while map.untidy().is_some() { map.tidy(Changes::Any) },
+                    1 => map.tidy(Changes::Many),
                     _ => {}
                 }
                 prop_assert_eq!(map.len(), plain.len());
@@ -304,12 +323,12 @@ mod tests {
         let steps = SHARDS / FOLDS;
         for step in 1..=steps {
             let before = map.clone();
-            assert_eq!(map.tidy(Changes::All), step < steps);
+            map.tidy(Changes::Any);
+            assert_eq!(map.untidy().is_some(), step < steps);
             for map in [&before, &map] {
                 assert_eq!((map.get(1), map.get(500_000), map.get(500_001), map.len()), (7, 7, 0, 500_000));
             }
         }
-        assert!(!map.tidy(Changes::All), "there is nothing left to fold");
         assert!(map.bytes() < 18 * 500_000 + SHARDS * 128, "{} bytes", map.bytes());
     }
 }

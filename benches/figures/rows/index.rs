@@ -48,7 +48,9 @@ impl Follow {
         for entry in size.entries(&rules) {
             state.apply(state.revision().next(), &entry).unwrap();
         }
-        while state.tidy(Changes::All) {}
+        while state.untidy().is_some() {
+            state.tidy(Changes::Any);
+        }
         let published = Arc::new((index.rebuild(&state, mk_at()), state.clone()));
         let read = Arc::clone(&published);
         Self { rules, state, index, published: ArcSwap::new(published), read, named: size.0 }
@@ -58,22 +60,26 @@ impl Follow {
         self.published.load_full()
     }
 
-    /// Applies an entry and publishes; how long that took. What was published before is let go afterwards, by the reader.
+    /// Applies an entry and publishes; how long that took. What was published before is let go afterwards, by the reader, who
+    /// then has what is published now.
     fn take(&mut self, entry: &Entry) -> Duration {
         let began = Instant::now();
         let touched = self.state.apply(self.state.revision().next(), entry).unwrap();
         let snapshot = self.index.advance(&self.state, &[touched], mk_at());
         let before = self.published.swap(Arc::new((snapshot, self.state.clone())));
         let took = began.elapsed();
-        self.read = before;
+        self.read = self.snapshot();
+        drop(before);
         self.tidy();
         took
     }
 
     /// What the replica does when it has nothing else to do, before anybody asks for the next order.
     fn tidy(&mut self) {
-        while self.state.tidy(Changes::Many) {
+        while self.state.untidy() == Some(Changes::Many) {
+            self.state.tidy(Changes::Many);
             self.published.store(Arc::new((self.index.again(&self.state), self.state.clone())));
+            self.read = self.snapshot();
         }
     }
 
