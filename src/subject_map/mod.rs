@@ -13,7 +13,7 @@
 mod filter;
 mod table;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use filter::Filter;
 use table::{Table, hash};
@@ -46,17 +46,22 @@ pub struct SubjectMap {
 
 type Row = Arc<[Table; ROW]>;
 
+/// All that have nothing share this.
+static EMPTY: LazyLock<SubjectMap> = LazyLock::new(|| {
+    let none = Table::with_room(0);
+    let row: Row = Arc::new(std::array::from_fn(|_| none.clone()));
+    SubjectMap {
+        filter: Arc::default(),
+        bases: std::iter::repeat_n(none, SHARDS).collect(),
+        changes: Arc::new(std::array::from_fn(|_| Arc::clone(&row))),
+        untidy: None,
+        len: 0,
+    }
+});
+
 impl Default for SubjectMap {
     fn default() -> Self {
-        let none = Table::with_room(0);
-        let row: Row = Arc::new(std::array::from_fn(|_| none.clone()));
-        Self {
-            filter: Arc::default(),
-            bases: std::iter::repeat_n(none, SHARDS).collect(),
-            changes: Arc::new(std::array::from_fn(|_| Arc::clone(&row))),
-            untidy: None,
-            len: 0,
-        }
+        EMPTY.clone()
     }
 }
 
