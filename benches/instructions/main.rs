@@ -58,16 +58,16 @@ struct Limit {
 
 const LIMITS: [Limit; 6] = [
     // One call of eight that come and go together, all that the process does for it.
-    Limit { name: "check", few: 1_000, many: 11_000, most: 63_200 },
+    Limit { name: "check", few: 1_000, many: 11_000, most: 44_800 },
     // 500 accounts, five of them withheld.
-    Limit { name: "batch", few: 200, many: 3_200, most: 225_700 },
+    Limit { name: "batch", few: 200, many: 3_200, most: 112_600 },
     // 500 verdicts from a snapshot.
-    Limit { name: "verdicts", few: 20, many: 520, most: 69_000 },
+    Limit { name: "verdicts", few: 20, many: 520, most: 29_900 },
     // An order of 1,435 accounts, folded in and published.
-    Limit { name: "apply", few: 2, many: 22, most: 3_760_000 },
+    Limit { name: "apply", few: 2, many: 22, most: 3_827_000 },
     // Its entry, written and read.
-    Limit { name: "encode", few: 5, many: 55, most: 1_942_000 },
-    Limit { name: "decode", few: 5, many: 55, most: 2_597_000 },
+    Limit { name: "encode", few: 5, many: 55, most: 1_983_000 },
+    Limit { name: "decode", few: 5, many: 55, most: 2_573_000 },
 ];
 
 /// What goes on for a fixed time, and so takes as many instructions as there is time for: at the start, the library that
