@@ -105,6 +105,10 @@ pub async fn run(
         // Before the first time level, nobody is served: the index is made once, at the end.
         let loading = !following.level_before;
         let folded = tokio::task::spawn_blocking(move || {
+            // Where entries come one after another for ever, there is never nothing else to do.
+            if fold.state.untidy() == Some(Changes::Many) {
+                fold.state.tidy(Changes::Many);
+            }
             let touched = fold.take(&entries.unwrap_or_default())?;
             let index = if loading { None } else { Some(fold.index.advance(&fold.state, &touched, now)) };
             Ok::<_, ReplicaError>((fold, index))

@@ -44,3 +44,4 @@ mod shared;
 mod time;
 mod traces;
 mod watch;
+mod ways;
