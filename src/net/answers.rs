@@ -1,70 +1,16 @@
-//! How much of the answers of one connection may wait to be read.
-//!
-//! A large answer takes a few bytes to ask for. Who asks a thousand times and reads nothing would have them all made and
-//! kept. So a large one is handed over in pieces, as its reader takes them, and counts until the last of them; past the
-//! limit no more of its requests is read until some answer is. Nothing is refused: to a client whose link is slow this is what
-//! flow control does anyway.
+//! An answer's body, handed over in pieces as its reader takes them: what is large counts as unread until the last of them.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::Notify;
 
 use super::bounds::Bounds;
 
-/// Bytes of one connection that may wait while requests are read. The last answer may go beyond it.
-const MOST: usize = 1 << 20;
 /// Bytes of an answer that are handed over at once, and then are HTTP/2's to keep: a frame of them.
 const PIECE: usize = 16 << 10;
-
-/// What waits to be read of one connection. A clone is the same.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Unread(Arc<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    bytes: AtomicUsize,
-    less: Notify,
-}
-
-impl Unread {
-    fn is_much(&self) -> bool {
-        self.0.bytes.load(Ordering::Relaxed) >= MOST
-    }
-
-    /// What to wait for before more is asked, if it is much now.
-    pub(super) fn before_more(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        let unread = self.clone();
-        self.is_much().then(|| Box::pin(async move { unread.little().await }) as _)
-    }
-
-    /// Once it is not much.
-    async fn little(&self) {
-        loop {
-            // Before looking, lest what is read in between go unnoticed.
-            let less = self.0.less.notified();
-            if !self.is_much() {
-                return;
-            }
-            less.await;
-        }
-    }
-
-    fn add(&self, bytes: usize) {
-        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn take(&self, bytes: usize) {
-        let before = self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        if before >= MOST && before - bytes < MOST {
-            self.0.less.notify_waiters();
-        }
-    }
-}
 
 pin_project_lite::pin_project! {
     /// An answer's body, handed over as it is read.

@@ -13,8 +13,8 @@ use h2::RecvStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 
-use super::answers::Unread;
 use super::bounds::Bounds;
+use super::unread::Unread;
 
 /// How long all of it may take, if it is small.
 const TIME: Duration = Duration::from_secs(10);

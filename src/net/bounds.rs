@@ -1,8 +1,8 @@
 //! What the calls of one connection have in common, and what bounds them. Each call has one reference to it, or two.
 
-use super::answers::Unread;
 use super::budget::Budget;
 use super::connection::Connection;
+use super::unread::Unread;
 
 #[derive(Debug)]
 pub(super) struct Bounds {

@@ -24,9 +24,9 @@ use tower::Service;
 
 use super::answers::Answer;
 use super::bounds::Bounds;
-use super::budget::RequestBody;
 use super::connection::{BoxError, Conversation};
 use super::keepalive::Keepalive;
+use super::request::RequestBody;
 
 /// Calls at once; a client with more of them waits, or opens another connection.
 const STREAMS: u32 = 1_000;

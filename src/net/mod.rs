@@ -5,7 +5,7 @@
 //!                                   Drain: leave (GOAWAY, streams end) … cut ─┘
 //! ```
 //! and of each call: it arrives in time (`arrival`), within what may be held (`budget`), and its answer is made when those
-//! before it are read (`answers`).
+//! before it are read (`unread`, `answers`).
 //!
 //! The servers that come with tonic and axum have no answer to a full table of descriptors, to a connection that says
 //! nothing, to one that never ends, to all clients coming back at one moment, or to a new certificate. Knows HTTP and TLS;
@@ -23,15 +23,18 @@ mod heard;
 mod http2;
 mod keepalive;
 mod protocols;
+mod request;
 mod socket;
 mod tls;
+mod unread;
 
-pub use budget::{Arrives, Budget, RequestBody};
+pub use budget::Budget;
 pub use certificate::Names;
 pub use connection::{BoxError, Connection, Conversation, Endless, Pace, Protocol};
 pub use door::{Door, Places};
 pub use drain::Drain;
 pub use heard::Heard;
 pub use protocols::{Grpc, Http1};
+pub use request::{Arrives, RequestBody};
 pub use socket::{bind, descriptors};
 pub use tls::{ClientCertificate, MinVersion, Tls, TlsError, TlsFiles};

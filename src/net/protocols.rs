@@ -16,13 +16,14 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-use super::answers::Unread;
 use super::bounds::Bounds;
-use super::budget::{Budget, RequestBody};
+use super::budget::Budget;
 use super::connection::{BoxError, Connection, Conversation, GREETING, Pace, Protocol};
 use super::heard::Heard;
 use super::http2::{Calls, Http2};
 use super::keepalive::Keepalive;
+use super::request::RequestBody;
+use super::unread::Unread;
 
 /// HTTP/2 from the first byte on, as gRPC has it.
 #[derive(Debug, Clone)]
