@@ -202,7 +202,7 @@ pub(super) fn item(
         item_number: position.saturating_add(1),
         line: item.line,
         locator_type: item.locator_type.to_owned(),
-        locator: item.locator.to_owned(),
+        locator: item.locator.to_string(),
         subject: subject_of(item.resolution).map(subject),
         disposition: done.into(),
         cause: cause.to_owned(),

@@ -252,7 +252,7 @@ fn enforcement_items(source: &Source, effects: &[Effect], from: usize) -> Vec<pb
         Some(pb::EnforcementItem {
             line: item.line,
             locator_type: item.locator_type.to_owned(),
-            locator: item.locator.to_owned(),
+            locator: item.locator.to_string(),
             disposition: done.into(),
             cause: cause.to_owned(),
             explanation: explanation.to_owned(),

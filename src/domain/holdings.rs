@@ -16,21 +16,15 @@ use crate::subject_map::{Changes, SubjectMap};
 /// Numbers a holding set; 0 is the empty one.
 pub type SetNo = u32;
 
-/// What one order holds, or held.
-#[derive(Debug, Clone)]
-pub(crate) struct Held {
-    pub(crate) order: OrderNo,
-    /// What the order's elements of the state's digest are hashed under.
-    pub(crate) key: Key,
-    pub(crate) subjects: Vec<Subject>,
+/// Who holds: an order, and what its elements of the state's digest are hashed under.
+struct Holder {
+    order: OrderNo,
+    key: Key,
 }
 
-impl Held {
-    /// By an order that is in force.
-    pub(crate) fn by(order: &Order) -> Self {
-        let mut subjects = Vec::with_capacity(order.items().len());
-        subjects.extend(order.effective_items().map(|(_, subject)| subject));
-        Self { order: order.number(), key: order.key(), subjects }
+impl Holder {
+    const fn of(order: &Order) -> Self {
+        Self { order: order.number(), key: order.key() }
     }
 }
 
@@ -102,8 +96,8 @@ impl Holdings {
         self.fingerprint
     }
 
-    /// Orders hold these subjects too.
-    pub(crate) fn add(&mut self, held: &[Held]) {
+    /// Orders hold all their items that take effect. Many orders at once take a fraction of the time.
+    pub(crate) fn add<O: AsRef<Order>>(&mut self, orders: &[O]) {
         let with = |orders: &[OrderNo], order: OrderNo| {
             let mut orders = orders.to_vec();
             if let Err(at) = orders.binary_search(&order) {
@@ -111,55 +105,55 @@ impl Holdings {
             }
             orders
         };
-        self.transit(held, with, |all, more| *all = all.and(more));
+        let holders: Vec<Holder> = orders.iter().map(|order| Holder::of(order.as_ref())).collect();
+        let subjects = (0_u32..)
+            .zip(orders)
+            .flat_map(|(by, order)| order.as_ref().effective_items().map(move |(_, subject)| (by, subject)));
+        self.transit(&holders, subjects, with, |all, more| *all = all.and(more));
     }
 
-    /// Orders do not hold these subjects any more; others may.
-    pub(crate) fn remove(&mut self, held: &[Held]) {
+    /// An order does not hold these subjects any more; others may.
+    pub(crate) fn remove(&mut self, order: &Order, subjects: &[Subject]) {
         let without =
             |orders: &[OrderNo], order: OrderNo| orders.iter().copied().filter(|other| *other != order).collect();
-        self.transit(held, without, |all, less| *all = all.without(less));
+        let subjects = subjects.iter().map(|subject| (0, *subject));
+        self.transit(&[Holder::of(order)], subjects, without, |all, less| *all = all.without(less));
     }
 
+    /// Each subject gets the set that `change` makes of the one it is in and its holder, of which it has the place.
     fn transit(
         &mut self,
-        held: &[Held],
+        holders: &[Holder],
+        subjects: impl Iterator<Item = (u32, Subject)> + Clone,
         change: impl Fn(&[OrderNo], OrderNo) -> Vec<OrderNo>,
         count: impl Fn(&mut Fingerprint, Fingerprint),
     ) {
         let (mut accounts, mut posts) = (std::mem::take(&mut self.accounts), std::mem::take(&mut self.posts));
-        let mut known = HashMap::new();
-        // Most come from the set that the one before came from, by the same order.
-        let mut last = None;
-        let mut next = |by: u32, set: SetNo| match last {
-            Some((before, next)) if before == (by, set) => next,
-            _ => {
-                let next = *known.entry((by, set)).or_insert_with(|| {
-                    let orders = self.orders_in(set);
-                    let orders =
-                        held.get(by as usize).map_or_else(|| orders.to_vec(), |held| change(orders, held.order));
-                    self.number_of(orders)
-                });
-                last = Some(((by, set), next));
-                next
-            }
+        // Most are held by nobody before, or come from one other set.
+        let mut from_none = vec![None; holders.len()];
+        let mut from_others = HashMap::new();
+        let mut next = |by: u32, holder: &Holder, set: SetNo| {
+            let known = match from_none.get_mut(by as usize) {
+                Some(known) if set == 0 => known,
+                _ => from_others.entry((by, set)).or_default(),
+            };
+            *known.get_or_insert_with(|| self.number_of(change(self.orders_in(set), holder.order)))
         };
-        let all = || (0_u32..).zip(held).flat_map(|(by, held)| held.subjects.iter().map(move |subject| (by, *subject)));
-        let account = |(by, subject)| if let Subject::Account(id) = subject { Some((id.get(), by)) } else { None };
-        let post = |(by, subject)| if let Subject::Post(id) = subject { Some((id.get(), by)) } else { None };
         // Counted are those that get another set: the order was not in theirs and now is, or the other way round.
         let mut changed = Fingerprint::default();
         let mut step = |by: u32, set: SetNo, element: &dyn Fn(Key) -> Element| {
-            let next = next(by, set);
-            if next != set
-                && let Some(held) = held.get(by as usize)
-            {
-                changed.add(element(held.key));
+            let Some(holder) = holders.get(by as usize) else { return set };
+            let next = next(by, holder, set);
+            if next != set {
+                changed.add(element(holder.key));
             }
             next
         };
-        accounts.update(all().filter_map(account), |id, by, set| step(by, set, &|key| key.holds_account(id)));
-        posts.update(all().filter_map(post), |id, by, set| step(by, set, &|key| key.holds_post(id)));
+        let account = |(by, subject)| if let Subject::Account(id) = subject { Some((id.get(), by)) } else { None };
+        let post = |(by, subject)| if let Subject::Post(id) = subject { Some((id.get(), by)) } else { None };
+        accounts
+            .update(subjects.clone().filter_map(account), |id, by, set| step(by, set, &|key| key.holds_account(id)));
+        posts.update(subjects.filter_map(post), |id, by, set| step(by, set, &|key| key.holds_post(id)));
         count(&mut self.fingerprint, changed);
         (self.accounts, self.posts) = (accounts, posts);
     }

@@ -97,6 +97,17 @@ pub enum Subject {
     Post(PostId),
 }
 
+impl Subject {
+    /// Its id as the number it is on the wire.
+    #[must_use]
+    pub const fn id(self) -> u64 {
+        match self {
+            Self::Account(id) => id.get(),
+            Self::Post(id) => id.get(),
+        }
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,10 +4,11 @@
 //! line that does not resolve is kept as it was received.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use super::ids::Subject;
-use super::locator::{Links, Resolution};
+use super::ids::{AccountId, PostId, Subject};
+use super::locator::{Cause, Links, Resolution, Unsupported};
 use super::protection::Category;
 
 /// Many short texts in one allocation.
@@ -31,52 +32,96 @@ impl Texts {
         };
         self.text.get(start..end)
     }
+
+    /// Adds empty ones until there are so many.
+    fn fill(&mut self, len: usize) {
+        let end = self.ends.last().copied().unwrap_or(0);
+        self.ends.resize(len.max(self.ends.len()), end);
+    }
+
+    fn shrink_to_fit(&mut self) {
+        self.text.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
 }
 
-/// Texts of which most are the same as the one before.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Repeated {
-    /// Each with the place after its last.
-    runs: Vec<(u32, Box<str>)>,
+/// A locator as it was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locator<'a> {
+    /// The id that it resolved to, in digits and nothing else.
+    Digits(u64),
+    /// Any other text.
+    Text(&'a str),
 }
 
-impl Repeated {
-    fn push(&mut self, text: &str) {
-        let end = self.runs.last().map_or(0, |(end, _)| *end).saturating_add(1);
-        match self.runs.last_mut() {
-            Some((last, same)) if **same == *text => *last = end,
-            _ => self.runs.push((end, text.into())),
+impl<'a> Locator<'a> {
+    /// This text, which resolved so. What resolved to an id has a text: none stands for its digits.
+    #[must_use]
+    pub fn of(text: &'a str, resolution: Resolution) -> Self {
+        let may_be_digits = text.bytes().next().is_none_or(|first| matches!(first, b'1'..=b'9'));
+        match subject_of(resolution).map(Subject::id) {
+            Some(id) if may_be_digits && (text.is_empty() || text.parse() == Ok(id)) => Self::Digits(id),
+            _ => Self::Text(text),
+        }
+    }
+}
+
+impl fmt::Display for Locator<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digits(id) => id.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What a locator names, but for the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Account,
+    Post,
+    Unresolved(Cause),
+    Unsupported(Unsupported),
+}
+
+impl Kind {
+    const fn of(resolution: Resolution) -> Self {
+        match resolution {
+            Resolution::Subject(Subject::Account(_)) => Self::Account,
+            Resolution::Subject(Subject::Post(_)) => Self::Post,
+            Resolution::Unresolved(cause) => Self::Unresolved(cause),
+            Resolution::Unsupported(what) => Self::Unsupported(what),
         }
     }
 
-    fn get(&self, at: usize) -> Option<&str> {
-        let run = self.runs.partition_point(|(end, _)| *end as usize <= at);
-        self.runs.get(run).map(|(_, text)| &**text)
-    }
-}
-
-/// Numbers of which most are the next after the one before.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Consecutive {
-    /// Where each run begins, and with which number.
-    runs: Vec<(u32, u32)>,
-    len: usize,
-}
-
-impl Consecutive {
-    fn push(&mut self, number: u32) {
-        let at = u32::try_from(self.len).unwrap_or(u32::MAX);
-        let expected = self.runs.last().map(|(from, first)| first.wrapping_add(at - from));
-        if expected != Some(number) {
-            self.runs.push((at, number));
+    /// With the id it has, if it has one.
+    fn with(self, id: u64) -> Resolution {
+        // Ids came out of subjects, so they are none.
+        let none = |_| Resolution::Unresolved(Cause::ZeroId);
+        match self {
+            Self::Account => AccountId::try_from(id).map_or_else(none, |id| Resolution::Subject(Subject::Account(id))),
+            Self::Post => PostId::try_from(id).map_or_else(none, |id| Resolution::Subject(Subject::Post(id))),
+            Self::Unresolved(cause) => Resolution::Unresolved(cause),
+            Self::Unsupported(what) => Resolution::Unsupported(what),
         }
-        self.len += 1;
     }
+}
 
-    fn get(&self, at: usize) -> Option<u32> {
-        let at = u32::try_from(at).ok().filter(|_| at < self.len)?;
-        let run = self.runs.partition_point(|(from, _)| *from <= at).checked_sub(1)?;
-        self.runs.get(run).map(|(from, first)| first.wrapping_add(at - from))
+/// Lines one after another that are alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    /// The position of the first.
+    from: u32,
+    /// The line of the first; those of the others follow.
+    line: u32,
+    locator_type: Box<str>,
+    kind: Kind,
+}
+
+impl Run {
+    /// The line of a position that is in it.
+    const fn line_at(&self, at: u32) -> u32 {
+        self.line.wrapping_add(at.wrapping_sub(self.from))
     }
 }
 
@@ -88,7 +133,7 @@ pub struct Item<'a> {
     /// As received.
     pub locator_type: &'a str,
     /// As received.
-    pub locator: &'a str,
+    pub locator: Locator<'a>,
     /// What it names.
     pub resolution: Resolution,
     /// Why the desk declines it, if it does.
@@ -98,10 +143,11 @@ pub struct Item<'a> {
 /// A part of a list, as it was uploaded together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ItemChunk {
-    lines: Consecutive,
-    types: Repeated,
+    runs: Vec<Run>,
+    /// Of those that resolved; 0 for the others.
+    ids: Vec<u64>,
+    /// Those that are not digits, up to the last of them; the others are empty, as only what does not resolve can be.
     locators: Texts,
-    resolutions: Vec<Resolution>,
     decline_reasons: BTreeMap<u32, String>,
 }
 
@@ -109,52 +155,93 @@ impl ItemChunk {
     /// Adds a line as received, resolving it by what the platform's links look like.
     pub fn receive(&mut self, line: u32, locator_type: &str, locator: &str, decline: Option<&str>, links: &Links) {
         let resolution = links.resolve(locator_type, locator);
+        let locator = Locator::of(locator, resolution);
         self.push(Item { line, locator_type, locator, resolution, decline_reason: decline });
     }
 
     /// Adds a line that was resolved before.
     pub fn push(&mut self, item: Item<'_>) {
-        if let (Some(reason), Ok(at)) = (item.decline_reason, u32::try_from(self.lines.len)) {
+        let at = self.len();
+        if let (Some(reason), Ok(at)) = (item.decline_reason, u32::try_from(at)) {
             self.decline_reasons.insert(at, reason.to_owned());
         }
-        self.lines.push(item.line);
-        self.types.push(item.locator_type);
-        self.locators.push(item.locator);
-        self.resolutions.push(item.resolution);
+        if let Locator::Text(text) = item.locator
+            && !text.is_empty()
+        {
+            self.locators.fill(at);
+            self.locators.push(text);
+        }
+        self.begin(item.line, item.locator_type, Kind::of(item.resolution));
+        self.ids.push(subject_of(item.resolution).map_or(0, Subject::id));
+    }
+
+    /// Adds lines that follow one another, of one type, that resolved alike, to these ids and in digits; those that did not
+    /// resolve to 0, without a text. `None`, and nothing is added, if that cannot be.
+    #[must_use]
+    pub fn push_run(&mut self, line: u32, locator_type: &str, like: Resolution, ids: &[u64]) -> Option<()> {
+        let resolved = subject_of(like).is_some();
+        if ids.iter().any(|id| (*id != 0) != resolved) {
+            return None;
+        }
+        self.begin(line, locator_type, Kind::of(like));
+        self.ids.extend_from_slice(ids);
+        Some(())
+    }
+
+    /// What comes next is so, if it is not like what is there.
+    fn begin(&mut self, line: u32, locator_type: &str, kind: Kind) {
+        let from = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        let like = |run: &Run| run.line_at(from) == line && *run.locator_type == *locator_type && run.kind == kind;
+        if !self.runs.last().is_some_and(like) {
+            self.runs.push(Run { from, line, locator_type: locator_type.into(), kind });
+        }
     }
 
     /// Gives back the memory that was meant for more lines.
     #[must_use]
     pub fn complete(mut self) -> Self {
-        self.lines.runs.shrink_to_fit();
-        self.types.runs.shrink_to_fit();
-        self.locators.text.shrink_to_fit();
-        self.locators.ends.shrink_to_fit();
-        self.resolutions.shrink_to_fit();
+        self.runs.shrink_to_fit();
+        self.ids.shrink_to_fit();
+        self.locators.shrink_to_fit();
         self
     }
 
     /// How many lines it has.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.lines.len
+        self.ids.len()
     }
 
     /// Whether it has none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.lines.len == 0
+        self.ids.is_empty()
     }
 
     /// The line at a position from 0.
     #[must_use]
     pub fn get(&self, at: usize) -> Option<Item<'_>> {
+        let id = *self.ids.get(at)?;
+        let place = u32::try_from(at).ok()?;
+        let run = self.runs.get(self.runs.partition_point(|run| run.from <= place).checked_sub(1)?)?;
         Some(Item {
-            line: self.lines.get(at)?,
-            locator_type: self.types.get(at)?,
-            locator: self.locators.get(at)?,
-            resolution: *self.resolutions.get(at)?,
-            decline_reason: u32::try_from(at).ok().and_then(|at| self.decline_reasons.get(&at)).map(String::as_str),
+            line: run.line_at(place),
+            locator_type: &run.locator_type,
+            locator: match self.locators.get(at).unwrap_or_default() {
+                "" if id != 0 => Locator::Digits(id),
+                text => Locator::Text(text),
+            },
+            resolution: run.kind.with(id),
+            decline_reason: self.decline_reasons.get(&place).map(String::as_str),
+        })
+    }
+
+    /// What each line names, in order.
+    pub fn resolutions(&self) -> impl Iterator<Item = Resolution> + Clone {
+        let ends = self.runs.iter().skip(1).map(|run| run.from as usize).chain([self.ids.len()]);
+        self.runs.iter().zip(ends).flat_map(|(run, end)| {
+            let ids = self.ids.get(run.from as usize..end).unwrap_or_default();
+            ids.iter().map(|id| run.kind.with(*id))
         })
     }
 
@@ -203,8 +290,8 @@ impl Items {
     }
 
     /// What each line names, in order: one column only, for scans.
-    pub fn resolutions(&self) -> impl Iterator<Item = Resolution> {
-        self.chunks.iter().flat_map(|chunk| chunk.resolutions.iter().copied())
+    pub fn resolutions(&self) -> impl Iterator<Item = Resolution> + Clone {
+        self.chunks.iter().flat_map(|chunk| chunk.resolutions())
     }
 
     /// The line at a position from 0.

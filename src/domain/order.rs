@@ -338,6 +338,11 @@ impl Order {
         self.later.push((recorded, change));
     }
 
+    /// Whether all of it was lifted.
+    pub(crate) const fn is_lifted(&self) -> bool {
+        matches!(self.standing, Standing::Lifted)
+    }
+
     /// Where it stands at a time not earlier than its last change.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> OrderState {
@@ -361,7 +366,7 @@ impl Order {
     }
 
     /// The items whose subjects are dark while the order is in force.
-    pub fn effective_items(&self) -> impl Iterator<Item = (u32, super::ids::Subject)> {
+    pub fn effective_items(&self) -> impl Iterator<Item = (u32, super::ids::Subject)> + Clone {
         self.items.resolutions().zip(self.dispositions()).zip(0_u32..).filter_map(|((resolution, done), position)| {
             let dark = done.takes_effect() && !self.lifted_items.contains_key(&position);
             if dark { super::item::subject_of(resolution).map(|subject| (position, subject)) } else { None }

@@ -1,6 +1,7 @@
 //! What applying an order would do: the one computation behind PreviewOrder and ApplyOrder.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -226,9 +227,12 @@ pub(crate) fn content(request: &OrderRequest, items: &Items) -> Digest {
     digest.text(request.public_notice_url.as_deref().unwrap_or_default());
     digest.text(&request.confidential_reason);
     digest.text(&request.redress);
+    let mut locator = String::new();
     for item in items.iter() {
         digest.text(item.locator_type);
-        digest.text(item.locator);
+        locator.clear();
+        let _ = write!(locator, "{}", item.locator);
+        digest.text(&locator);
         digest.text(item.decline_reason.unwrap_or_default());
     }
     // Only where there is one: orders of before there were overrides keep the digest they are known by. No text is so

@@ -5,6 +5,7 @@
 
 mod restore;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use super::approval::Proposal;
 use super::digest::Digest;
 use super::event::{Entry, Event, Lift, OrderApplied, OrderChange, Recorded};
 use super::fingerprint::{Element, Fingerprint, StateDigest};
-use super::holdings::{Held, Holdings};
+use super::holdings::Holdings;
 use super::ids::{AccountId, OrderId, RequestId, Revision, Subject, UploadId};
 use super::item::{ItemChunk, Items, subject_of};
 use super::order::{Order, OrderNo};
@@ -86,18 +87,9 @@ pub struct State {
     request_order: imbl::Vector<RequestId>,
     /// Of all this but the holdings, which keep their own, and the revision and time.
     fingerprint: Fingerprint,
-    loading: Option<Loading>,
+    /// While it is loaded: the orders of which nothing is among the holdings yet.
+    loading: Option<BTreeSet<OrderNo>>,
 }
-
-/// What orders hold that is not among the holdings yet: while nobody looks, many at once take a fraction of the time.
-#[derive(Debug, Clone, Default)]
-struct Loading {
-    held: Vec<Held>,
-    subjects: usize,
-}
-
-/// So many subjects are put among the holdings at once.
-const AT_ONCE: usize = 1 << 20;
 
 impl State {
     /// The entries folded in.
@@ -186,7 +178,8 @@ impl State {
         self.request_order.iter().filter_map(|id| self.request(id).map(|(digest, revision)| (id, digest, revision)))
     }
 
-    /// Begins to be loaded: until [`State::settle`] nothing may be read of it.
+    /// Begins to be loaded: until [`State::settle`] nothing may be read of it. While nobody looks, what orders hold can
+    /// wait until it is put among the holdings at once, or is lifted.
     #[must_use]
     pub fn loading(mut self) -> Self {
         self.loading.get_or_insert_default();
@@ -195,20 +188,10 @@ impl State {
 
     /// Ends being loaded.
     pub fn settle(&mut self) {
-        if let Some(Loading { held, .. }) = self.loading.take() {
-            self.holdings.add(&held);
-            while self.untidy() == Some(Changes::Many) {
-                self.tidy(Changes::Many);
-            }
-        }
-    }
-
-    /// The same, and begins anew.
-    fn settle_some(&mut self) {
-        if self.loading.is_some() {
-            self.settle();
-            self.loading = Some(Loading::default());
-        }
+        let waiting = self.loading.take().unwrap_or_default();
+        let orders: Vec<_> =
+            waiting.iter().filter_map(|number| self.order_by_number(*number).map(Arc::clone)).collect();
+        self.holdings.add(&orders);
     }
 
     /// What of the holdings is to be put in order, so that looking up is as quick as it can be, if anything is.
@@ -330,59 +313,56 @@ impl State {
     }
 
     fn add_order(&mut self, order: Order) {
-        if order.applied().is_some() {
-            self.enter(&order);
-        }
-        self.keep_order(order);
-    }
-
-    fn keep_order(&mut self, order: Order) {
-        let number = order.number();
+        let (number, order) = (order.number(), Arc::new(order));
         order.elements().for_each(|element| self.fingerprint.add(element));
         self.order_numbers.insert(order.id().clone(), number);
-        self.orders.push_back(Arc::new(order));
-    }
-
-    /// An order holds its subjects from here on, and its times count. What waits for a second person holds nothing.
-    fn enter(&mut self, order: &Order) {
-        self.hold(Held::by(order));
-        self.bound(order);
-    }
-
-    fn hold(&mut self, held: Held) {
-        let Some(loading) = &mut self.loading else { return self.holdings.add(&[held]) };
-        loading.subjects += held.subjects.len();
-        loading.held.push(held);
-        if loading.subjects >= AT_ONCE {
-            self.settle_some();
+        self.orders.push_back(Arc::clone(&order));
+        if order.applied().is_some() {
+            self.enter(order);
         }
     }
 
-    fn bound(&mut self, order: &Order) {
+    /// An order holds its subjects from here on, unless it is lifted, and its times count. What waits for a second person
+    /// holds nothing.
+    fn enter(&mut self, order: Arc<Order>) {
         for boundary in [order.spec().effective_from, order.spec().expires_at].into_iter().flatten() {
             self.boundaries.insert((boundary, order.number()));
+        }
+        match &mut self.loading {
+            _ if order.is_lifted() => {}
+            Some(waiting) => {
+                waiting.insert(order.number());
+            }
+            None => self.holdings.add(&[order]),
         }
     }
 
     fn fold_changed(&mut self, recorded: Recorded, id: &OrderId, change: &OrderChange) -> Result<Touched, String> {
-        let order = self.order(id).ok_or_else(|| format!("no order `{id}`"))?;
+        let order = Arc::clone(self.order(id).ok_or_else(|| format!("no order `{id}`"))?);
         order.admits(change)?;
-        let (number, key) = (order.number(), order.key());
-        let subjects: Vec<Subject> = match change.lift() {
-            Some(Lift::Whole) => Held::by(order).subjects,
+        let number = order.number();
+        let lifted: Option<Vec<Subject>> = match change.lift() {
+            Some(Lift::Whole) => Some(order.effective_items().map(|(_, subject)| subject).collect()),
             Some(Lift::Items(positions)) => {
                 let subject =
                     |position: &u32| order.items().get(*position as usize).and_then(|item| subject_of(item.resolution));
                 let subjects: Option<Vec<Subject>> = positions.iter().map(subject).collect();
-                subjects.ok_or_else(|| format!("order `{id}` has no such items"))?
+                Some(subjects.ok_or_else(|| format!("order `{id}` has no such items"))?)
             }
-            None => Vec::new(),
+            None => None,
         };
-        if !subjects.is_empty() {
-            self.settle_some();
+        if let Some(subjects) = lifted {
+            match &mut self.loading {
+                Some(waiting) if waiting.contains(&number) => {
+                    if change.lift() == Some(Lift::Whole) {
+                        waiting.remove(&number);
+                    }
+                }
+                // Union: only this order lets go of them; the sets keep every other one.
+                _ => self.holdings.remove(&order, &subjects),
+            }
         }
-        // Union: only this order lets go of them; the sets keep every other one.
-        self.holdings.remove(&[Held { order: number, key, subjects }]);
+        drop(order);
         if let Some(order) = self.orders.get_mut(number.0 as usize) {
             order.elements().for_each(|element| self.fingerprint.remove(element));
             Arc::make_mut(order).change(recorded, change.clone());
@@ -391,7 +371,7 @@ impl State {
         if let OrderChange::Approved(_) = change
             && let Some(order) = self.order_by_number(number).map(Arc::clone)
         {
-            self.enter(&order);
+            self.enter(order);
         }
         Ok(Touched { order: Some(number) })
     }

@@ -7,7 +7,7 @@ use super::pb;
 use crate::domain::approval::Proposal;
 use crate::domain::event::{Attribution, Entry, Event, Lift, OrderApplied, OrderChange};
 use crate::domain::ids::{OrderId, Subject};
-use crate::domain::item::{Disposition, Item, Items};
+use crate::domain::item::{Disposition, Item, Items, Locator};
 use crate::domain::locator::{Cause, Resolution, Unsupported};
 use crate::domain::protection::Category;
 use crate::domain::spec::OrderSpec;
@@ -181,16 +181,33 @@ pub(super) fn change(order: &OrderId, change: &OrderChange) -> pb::entry::Event 
 
 pub(super) fn items<'a>(list: impl Iterator<Item = Item<'a>>) -> pb::Items {
     let mut columns = pb::Items::default();
-    for (at, item) in list.enumerate() {
-        columns.lines.push(item.line);
-        columns.locator_types.push(item.locator_type.to_owned());
-        columns.locators.push(item.locator.to_owned());
+    for (at, item) in (0_u32..).zip(list) {
         let (resolution, id) = resolution(item.resolution);
-        columns.resolutions.push(resolution.into());
+        let resolution = i32::from(resolution);
+        match columns.runs.last_mut() {
+            Some(run)
+                if run.line.wrapping_add(run.count) == item.line
+                    && run.locator_type == item.locator_type
+                    && run.resolution == resolution =>
+            {
+                run.count += 1;
+            }
+            _ => {
+                let locator_type = item.locator_type.to_owned();
+                columns.runs.push(pb::ItemRun { count: 1, line: item.line, locator_type, resolution });
+            }
+        }
         columns.ids.push(id);
-        if let (Some(reason), Ok(at)) = (item.decline_reason, u32::try_from(at)) {
+        columns.locators.push(match item.locator {
+            Locator::Digits(_) => String::new(),
+            Locator::Text(text) => text.to_owned(),
+        });
+        if let Some(reason) = item.decline_reason {
             columns.decline_reasons.insert(at, reason.to_owned());
         }
+    }
+    if columns.locators.iter().all(String::is_empty) {
+        columns.locators = Vec::new();
     }
     columns
 }

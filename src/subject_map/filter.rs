@@ -44,16 +44,22 @@ impl Filter {
         self.words.get(at as usize)
     }
 
-    /// From now on the id may be there, for everybody. Who is handed a map after this sees it.
+    /// From now on the id may be there, for everybody. Who is handed a map after this sees it. Whether it was news, which
+    /// are to be counted.
     #[inline]
-    pub(super) fn add(&self, hash: u64) {
+    pub(super) fn add(&self, hash: u64) -> bool {
         let bits = bits(hash);
-        if let Some(word) = self.word(hash)
-            && word.load(Ordering::Relaxed) & bits != bits
-        {
+        let Some(word) = self.word(hash) else { return false };
+        let news = word.load(Ordering::Relaxed) & bits != bits;
+        if news {
             word.fetch_or(bits, Ordering::Relaxed);
-            self.added.fetch_add(1, Ordering::Relaxed);
         }
+        news
+    }
+
+    /// So many were news.
+    pub(super) fn count(&self, news: usize) {
+        self.added.fetch_add(news, Ordering::Relaxed);
     }
 
     /// Whether the id may be there: if not, it is not.
@@ -80,11 +86,14 @@ mod tests {
         for scale in [1, 3, 0x1_0000_0001] {
             let (filter, id) = (Filter::made_for(100_000), |number: u64| number * scale);
             let seem = || (1_000_000..2_000_000).filter(|number| filter.may_have(hash(id(*number)))).count();
-            (1..=100_000).for_each(|number| filter.add(hash(id(number))));
+            let add = |numbers: std::ops::RangeInclusive<u64>| {
+                filter.count(numbers.filter(|number| filter.add(hash(id(*number)))).count())
+            };
+            add(1..=100_000);
             assert!((1..=100_000).all(|number| filter.may_have(hash(id(number)))));
             assert!(seem() < 1_000_000 / 150, "{} of a million, times {scale}", seem());
             assert!(filter.is_over(1, 1_000) && !filter.is_over(2, 1_000));
-            (100_001..=200_000).for_each(|number| filter.add(hash(id(number))));
+            add(100_001..=200_000);
             assert!(seem() < 1_000_000 / 25, "{} of a million, times {scale}", seem());
         }
     }

@@ -132,7 +132,7 @@ impl SubjectMap {
             self.filter = Arc::new(self.filtered(self.len + by_shard.ids.len()));
         }
         let Self { filter, bases, changes, untidy, len } = self;
-        let rows = Arc::make_mut(changes);
+        let (rows, mut added) = (Arc::make_mut(changes), 0);
         for (shard, ids) in by_shard.parts() {
             let row = rows.get_mut(shard / ROW).map(Arc::make_mut);
             let (Some(changes), Some(base)) = (row.and_then(|row| row.get_mut(shard % ROW)), bases.get(shard)) else {
@@ -148,13 +148,32 @@ impl SubjectMap {
                     let before = changed.or_else(|| base.get(hash, *id)).unwrap_or(0);
                     let after = number(*id, *with, before);
                     *len = len.saturating_add_signed(isize::from(after != 0) - isize::from(before != 0));
-                    if after != 0 {
-                        filter.add(hash);
-                    }
+                    added += usize::from(after != 0 && filter.add(hash));
                     after
                 });
             }
             *untidy = (*untidy).max(Some(if are_many(changes, base) { Changes::Many } else { Changes::Any }));
+        }
+        filter.count(added);
+        if by_shard.ids.len() >= SHARDS {
+            self.found();
+        }
+    }
+
+    /// Beside a base that has nothing, what would be its changes is the base.
+    fn found(&mut self) {
+        let (bases, rows) = (Arc::make_mut(&mut self.bases), Arc::make_mut(&mut self.changes));
+        let mut all = true;
+        for (row, bases) in rows.iter_mut().zip(bases.chunks_mut(ROW)) {
+            for (changes, base) in Arc::make_mut(row).iter_mut().zip(bases) {
+                if base.len() == 0 && changes.iter().all(|(_, number)| number != 0) {
+                    std::mem::swap(base, changes);
+                }
+                all &= changes.len() == 0;
+            }
+        }
+        if all {
+            self.untidy = None;
         }
     }
 
@@ -198,7 +217,7 @@ impl SubjectMap {
     fn filtered(&self, ids: usize) -> Filter {
         let filter = Filter::made_for(ids);
         let there = self.tables().flat_map(Table::iter).filter(|(_, number)| *number != 0);
-        there.for_each(|(id, _)| filter.add(hash(id)));
+        filter.count(there.filter(|(id, _)| filter.add(hash(*id))).count());
         filter
     }
 
@@ -342,7 +361,9 @@ mod tests {
     #[test]
     fn a_large_update_is_folded_bit_by_bit_and_is_there_at_once() {
         let mut map = SubjectMap::default();
-        map.update((1..=500_000).map(|id| (id, ())), |_, (), _| 7);
+        map.update((1..=250_000).map(|id| (id, ())), |_, (), _| 7);
+        assert_eq!(map.untidy(), None, "beside what has nothing there is nothing to fold");
+        map.update((250_001..=500_000).map(|id| (id, ())), |_, (), _| 7);
         let steps = SHARDS / FOLDS;
         for step in 1..=steps {
             let before = map.clone();

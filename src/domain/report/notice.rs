@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::enforcement::extent;
 use crate::domain::country::CountrySet;
 use crate::domain::ids::OrderId;
-use crate::domain::item::Item;
+use crate::domain::item::{Item, Locator};
 use crate::domain::locator::{Cause, Resolution};
 use crate::domain::order::Order;
 use crate::domain::regime::Confidentiality;
@@ -111,5 +111,8 @@ fn capital(text: &str) -> String {
 #[must_use]
 pub fn link<'a>(item: &Item<'a>) -> Option<&'a str> {
     let no_link = matches!(item.resolution, Resolution::Unresolved(Cause::NotALink | Cause::EmptyLocator));
-    (item.locator_type.trim() == "url" && !no_link).then_some(item.locator)
+    match item.locator {
+        Locator::Text(text) if item.locator_type.trim() == "url" && !no_link => Some(text),
+        _ => None,
+    }
 }

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use super::State;
 use crate::domain::approval::Proposal;
 use crate::domain::digest::Digest;
-use crate::domain::event::{Event, Lift, OrderApplied, OrderChange, Recorded};
-use crate::domain::holdings::Held;
+use crate::domain::event::{Event, OrderApplied, OrderChange, Recorded};
 use crate::domain::ids::{AccountId, RequestId, Revision};
 use crate::domain::item::Items;
 use crate::domain::order::{Order, OrderNo};
@@ -42,19 +41,11 @@ impl Restore {
         }
         let number = OrderNo(u32::try_from(self.0.orders.len()).map_err(|_| "too many orders".to_owned())?);
         let mut order = Order::new(number, recorded, event, items, proposal);
-        let mut lifted = false;
         for (recorded, change) in later {
             order.admits(&change)?;
-            lifted |= change.lift() == Some(Lift::Whole);
             order.change(recorded, change);
         }
-        if order.applied().is_some() {
-            self.0.bound(&order);
-            if !lifted {
-                self.0.hold(Held::by(&order));
-            }
-        }
-        self.0.keep_order(order);
+        self.0.add_order(order);
         Ok(())
     }
 
