@@ -38,7 +38,12 @@ fn spelled_out(mut entry: pb::Entry) -> pb::Entry {
         }
         items.locators.resize(items.ids.len(), String::new());
         let digits = |(locator, id): (&mut String, &u64)| *locator = id.to_string();
-        items.locators.iter_mut().zip(&items.ids).filter(|(locator, id)| locator.is_empty() && **id != 0).for_each(digits);
+        items
+            .locators
+            .iter_mut()
+            .zip(&items.ids)
+            .filter(|(locator, id)| locator.is_empty() && **id != 0)
+            .for_each(digits);
     }
     entry
 }

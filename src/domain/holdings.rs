@@ -6,7 +6,7 @@
 //! **Union** is kept here: taking an order out of a subject's set leaves the others in it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fingerprint::{Element, Fingerprint, Key};
 use super::ids::Subject;
@@ -25,6 +25,45 @@ struct Holder {
 impl Holder {
     const fn of(order: &Order) -> Self {
         Self { order: order.number(), key: order.key() }
+    }
+}
+
+/// What one thread counts, on cache lines of its own: two that write to the same line would wait for each other all the time.
+#[derive(Debug, Clone, Default)]
+#[repr(align(128))]
+struct Counted(Fingerprint);
+
+/// Takes subjects from set to set: what one thread of that keeps to itself.
+struct Steps<'a, N> {
+    holders: &'a [Holder],
+    changed: &'a mut Counted,
+    /// Of each holder, the set that subjects of none get, which most are.
+    from_none: Vec<Option<SetNo>>,
+    from_others: HashMap<(u32, SetNo), SetNo>,
+    next: N,
+    element: fn(Key, u64) -> Element,
+}
+
+impl<'a, N: Fn(&Holder, SetNo) -> SetNo> Steps<'a, N> {
+    fn new(holders: &'a [Holder], changed: &'a mut Counted, next: N, element: fn(Key, u64) -> Element) -> Self {
+        let (from_none, from_others) = (vec![None; holders.len()], HashMap::new());
+        Self { holders, changed, from_none, from_others, next, element }
+    }
+
+    fn step(&mut self, id: u64, by: u32, set: SetNo) -> SetNo {
+        let Some(holder) = self.holders.get(by as usize) else { return set };
+        let next = match self.from_none.get_mut(by as usize) {
+            Some(next) if set == 0 => *next.get_or_insert_with(|| (self.next)(holder, set)),
+            _ => *self.from_others.entry((by, set)).or_insert_with(|| (self.next)(holder, set)),
+        };
+        if next != set {
+            self.changed.0.add((self.element)(holder.key, id));
+        }
+        next
+    }
+
+    fn by(mut self) -> impl FnMut(u64, u32, SetNo) -> SetNo {
+        move |id, by, set| self.step(id, by, set)
     }
 }
 
@@ -96,8 +135,9 @@ impl Holdings {
         self.fingerprint
     }
 
-    /// Orders hold all their items that take effect. Many orders at once take a fraction of the time.
-    pub(crate) fn add<O: AsRef<Order>>(&mut self, orders: &[O]) {
+    /// Orders hold all their items that take effect. Many orders at once take a fraction of the time; several threads share
+    /// in it.
+    pub(crate) fn add<O: AsRef<Order> + Sync>(&mut self, orders: &[O], threads: usize) {
         let with = |orders: &[OrderNo], order: OrderNo| {
             let mut orders = orders.to_vec();
             if let Err(at) = orders.binary_search(&order) {
@@ -106,55 +146,51 @@ impl Holdings {
             orders
         };
         let holders: Vec<Holder> = orders.iter().map(|order| Holder::of(order.as_ref())).collect();
-        let subjects = (0_u32..)
-            .zip(orders)
-            .flat_map(|(by, order)| order.as_ref().effective_items().map(move |(_, subject)| (by, subject)));
-        self.transit(&holders, subjects, with, |all, more| *all = all.and(more));
+        let size = orders.len().div_ceil(threads.max(1)).max(1);
+        let parts = || orders.chunks(size).zip((0..).step_by(size)).map(|(orders, first)| (first..).zip(orders));
+        let accounts = parts()
+            .map(|orders| orders.flat_map(|(by, order)| order.as_ref().effective_accounts().map(move |id| (id, by))));
+        let posts = parts()
+            .map(|orders| orders.flat_map(|(by, order)| order.as_ref().effective_posts().map(move |id| (id, by))));
+        self.transit(&holders, accounts.collect(), posts.collect(), with, |all, more| *all = all.and(more));
     }
 
     /// An order does not hold these subjects any more; others may.
     pub(crate) fn remove(&mut self, order: &Order, subjects: &[Subject]) {
         let without =
             |orders: &[OrderNo], order: OrderNo| orders.iter().copied().filter(|other| *other != order).collect();
-        let subjects = subjects.iter().map(|subject| (0, *subject));
-        self.transit(&[Holder::of(order)], subjects, without, |all, less| *all = all.without(less));
+        let account = |subject: &Subject| if let Subject::Account(id) = subject { Some((id.get(), 0)) } else { None };
+        let post = |subject: &Subject| if let Subject::Post(id) = subject { Some((id.get(), 0)) } else { None };
+        let (accounts, posts) = (subjects.iter().filter_map(account), subjects.iter().filter_map(post));
+        let count = |all: &mut Fingerprint, less| *all = all.without(less);
+        self.transit(&[Holder::of(order)], vec![accounts], vec![posts], without, count);
     }
 
-    /// Each subject gets the set that `change` makes of the one it is in and its holder, of which it has the place.
+    /// Each subject gets the set that `change` makes of the one it is in and its holder, of which it has the place. There are
+    /// as many threads as parts.
     fn transit(
         &mut self,
         holders: &[Holder],
-        subjects: impl Iterator<Item = (u32, Subject)> + Clone,
-        change: impl Fn(&[OrderNo], OrderNo) -> Vec<OrderNo>,
+        of_accounts: Vec<impl Iterator<Item = (u64, u32)> + Clone + Send>,
+        of_posts: Vec<impl Iterator<Item = (u64, u32)> + Clone + Send>,
+        change: impl Fn(&[OrderNo], OrderNo) -> Vec<OrderNo> + Sync,
         count: impl Fn(&mut Fingerprint, Fingerprint),
     ) {
         let (mut accounts, mut posts) = (std::mem::take(&mut self.accounts), std::mem::take(&mut self.posts));
-        // Most are held by nobody before, or come from one other set.
-        let mut from_none = vec![None; holders.len()];
-        let mut from_others = HashMap::new();
-        let mut next = |by: u32, holder: &Holder, set: SetNo| {
-            let known = match from_none.get_mut(by as usize) {
-                Some(known) if set == 0 => known,
-                _ => from_others.entry((by, set)).or_default(),
-            };
-            *known.get_or_insert_with(|| self.number_of(change(self.orders_in(set), holder.order)))
-        };
         // Counted are those that get another set: the order was not in theirs and now is, or the other way round.
-        let mut changed = Fingerprint::default();
-        let mut step = |by: u32, set: SetNo, element: &dyn Fn(Key) -> Element| {
-            let Some(holder) = holders.get(by as usize) else { return set };
-            let next = next(by, holder, set);
-            if next != set {
-                changed.add(element(holder.key));
-            }
-            next
+        let mut changed = vec![Counted::default(); of_accounts.len() + of_posts.len()];
+        let (changed_accounts, changed_posts) = changed.split_at_mut(of_accounts.len());
+        let sets = Mutex::new(&mut *self);
+        let next = |holder: &Holder, set: SetNo| {
+            let mut sets = sets.lock().unwrap_or_else(PoisonError::into_inner);
+            let orders = change(sets.orders_in(set), holder.order);
+            sets.number_of(orders)
         };
-        let account = |(by, subject)| if let Subject::Account(id) = subject { Some((id.get(), by)) } else { None };
-        let post = |(by, subject)| if let Subject::Post(id) = subject { Some((id.get(), by)) } else { None };
-        accounts
-            .update(subjects.clone().filter_map(account), |id, by, set| step(by, set, &|key| key.holds_account(id)));
-        posts.update(subjects.filter_map(post), |id, by, set| step(by, set, &|key| key.holds_post(id)));
-        count(&mut self.fingerprint, changed);
+        let account = |changed| Steps::new(holders, changed, &next, Key::holds_account).by();
+        accounts.update_in_parts(of_accounts, changed_accounts.iter_mut().map(account).collect());
+        let post = |changed| Steps::new(holders, changed, &next, Key::holds_post).by();
+        posts.update_in_parts(of_posts, changed_posts.iter_mut().map(post).collect());
+        changed.into_iter().for_each(|Counted(changed)| count(&mut self.fingerprint, changed));
         (self.accounts, self.posts) = (accounts, posts);
     }
 

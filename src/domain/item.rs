@@ -236,12 +236,12 @@ impl ItemChunk {
         })
     }
 
-    /// What each line names, in order.
-    pub fn resolutions(&self) -> impl Iterator<Item = Resolution> + Clone {
+    /// Each run: the position of its first line, what its lines name but for the ids, and those.
+    fn runs(&self) -> impl Iterator<Item = (usize, Kind, &[u64])> + Clone {
         let ends = self.runs.iter().skip(1).map(|run| run.from as usize).chain([self.ids.len()]);
-        self.runs.iter().zip(ends).flat_map(|(run, end)| {
-            let ids = self.ids.get(run.from as usize..end).unwrap_or_default();
-            ids.iter().map(|id| run.kind.with(*id))
+        self.runs.iter().zip(ends).map(|(run, end)| {
+            let from = run.from as usize;
+            (from, run.kind, self.ids.get(from..end).unwrap_or_default())
         })
     }
 
@@ -289,9 +289,46 @@ impl Items {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
-    /// What each line names, in order: one column only, for scans.
+    fn runs(&self) -> impl Iterator<Item = (usize, Kind, &[u64])> + Clone {
+        let placed = self.chunks.iter().scan(0, |end, chunk| {
+            let from = *end;
+            *end += chunk.len();
+            Some((from, chunk))
+        });
+        placed.flat_map(|(from, chunk)| chunk.runs().map(move |(at, kind, ids)| (from + at, kind, ids)))
+    }
+
+    /// What each line names, in order: for scans, which are quickest by `for_each` and what is made of it.
     pub fn resolutions(&self) -> impl Iterator<Item = Resolution> + Clone {
-        self.chunks.iter().flat_map(|chunk| chunk.resolutions())
+        self.runs().flat_map(|(_, kind, ids)| ids.iter().map(move |id| kind.with(*id)))
+    }
+
+    /// The positions and ids of those lines that name an account and were dealt with so that it is dark.
+    pub(super) fn dark_accounts<'a>(&'a self, done: &'a [Disposition]) -> impl Iterator<Item = (u32, u64)> + Clone {
+        self.dark_ids(Some(Kind::Account), done).map(|(position, _, id)| (position, id))
+    }
+
+    /// The same of posts.
+    pub(super) fn dark_posts<'a>(&'a self, done: &'a [Disposition]) -> impl Iterator<Item = (u32, u64)> + Clone {
+        self.dark_ids(Some(Kind::Post), done).map(|(position, _, id)| (position, id))
+    }
+
+    /// The positions and subjects of both.
+    pub(super) fn dark<'a>(&'a self, done: &'a [Disposition]) -> impl Iterator<Item = (u32, Subject)> + Clone {
+        let subject = |(position, kind, id): (u32, Kind, u64)| Some((position, subject_of(kind.with(id))?));
+        self.dark_ids(None, done).filter_map(subject)
+    }
+
+    fn dark_ids<'a>(
+        &'a self,
+        only: Option<Kind>,
+        done: &'a [Disposition],
+    ) -> impl Iterator<Item = (u32, Kind, u64)> + Clone {
+        self.runs().filter(move |(_, kind, _)| only.is_none_or(|only| *kind == only)).flat_map(|(from, kind, ids)| {
+            let done = done.get(from..).unwrap_or_default();
+            let dealt_with = ids.iter().zip(done).zip(from as u32..);
+            dealt_with.filter_map(move |((id, done), position)| done.takes_effect().then_some((position, kind, *id)))
+        })
     }
 
     /// The line at a position from 0.

@@ -8,7 +8,7 @@ use super::approval::{Approval, Proposal, Proposed, Verdict};
 use super::digest::Digest;
 use super::event::{Lift, OrderApplied, OrderChange, Recorded};
 use super::fingerprint::{Element, Key};
-use super::ids::{OrderId, UploadId};
+use super::ids::{OrderId, Subject, UploadId};
 use super::item::{Disposition, Items};
 use super::spec::{OrderSpec, words};
 
@@ -366,11 +366,23 @@ impl Order {
     }
 
     /// The items whose subjects are dark while the order is in force.
-    pub fn effective_items(&self) -> impl Iterator<Item = (u32, super::ids::Subject)> + Clone {
-        self.items.resolutions().zip(self.dispositions()).zip(0_u32..).filter_map(|((resolution, done), position)| {
-            let dark = done.takes_effect() && !self.lifted_items.contains_key(&position);
-            if dark { super::item::subject_of(resolution).map(|subject| (position, subject)) } else { None }
-        })
+    pub fn effective_items(&self) -> impl Iterator<Item = (u32, Subject)> + Clone {
+        self.not_lifted(self.items.dark(&self.dispositions))
+    }
+
+    /// The accounts among them.
+    pub(crate) fn effective_accounts(&self) -> impl Iterator<Item = u64> + Clone {
+        self.not_lifted(self.items.dark_accounts(&self.dispositions)).map(|(_, id)| id)
+    }
+
+    /// The posts among them.
+    pub(crate) fn effective_posts(&self) -> impl Iterator<Item = u64> + Clone {
+        self.not_lifted(self.items.dark_posts(&self.dispositions)).map(|(_, id)| id)
+    }
+
+    fn not_lifted<T>(&self, items: impl Iterator<Item = (u32, T)> + Clone) -> impl Iterator<Item = (u32, T)> + Clone {
+        let lifted = Some(&self.lifted_items).filter(|lifted| !lifted.is_empty());
+        items.filter(move |(position, _)| lifted.is_none_or(|lifted| !lifted.contains_key(position)))
     }
 
     /// When it was in force, oldest first, as far as its record says.

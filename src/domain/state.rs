@@ -6,6 +6,7 @@
 mod restore;
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -25,6 +26,9 @@ pub use restore::Restore;
 
 /// Commands are remembered for repetition until this many others have come after them.
 const REMEMBERED_REQUESTS: usize = 65_536;
+
+/// At most so many threads put what orders hold among the holdings once all is loaded.
+const THREADS: usize = 8;
 
 /// An entry that cannot follow on this state: the journal and this program disagree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -191,7 +195,8 @@ impl State {
         let waiting = self.loading.take().unwrap_or_default();
         let orders: Vec<_> =
             waiting.iter().filter_map(|number| self.order_by_number(*number).map(Arc::clone)).collect();
-        self.holdings.add(&orders);
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
+        self.holdings.add(&orders, threads);
     }
 
     /// What of the holdings is to be put in order, so that looking up is as quick as it can be, if anything is.
@@ -333,7 +338,7 @@ impl State {
             Some(waiting) => {
                 waiting.insert(order.number());
             }
-            None => self.holdings.add(&[order]),
+            None => self.holdings.add(&[order], 1),
         }
     }
 

@@ -107,9 +107,14 @@ impl SnapshotFile {
         };
         let length = file.metadata().map_err(self.io("read"))?.len();
         let body = length.checked_sub(32).ok_or_else(|| self.damaged("it is too short"))?;
-        self.verify(&file, body)?;
-        let file = File::open(&self.0).map_err(self.io("read"))?;
-        self.restore(BufReader::with_capacity(1 << 20, file.take(body))).map(Some)
+        let again = File::open(&self.0).map_err(self.io("read"))?;
+        // At the same time: what is restored of a damaged file is thrown away.
+        std::thread::scope(|scope| {
+            let verified = scope.spawn(|| self.verify(&file, body));
+            let restored = self.restore(BufReader::with_capacity(1 << 20, again.take(body)));
+            verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            restored.map(Some)
+        })
     }
 
     /// Sets a damaged snapshot aside, so that it can be looked at, and gives its new name.

@@ -10,13 +10,17 @@
 //! instead of 28.5, and never twice that; a millisecond for a change of 1,435 ids, instead of a copy of all changes and, now and
 //! then, of the whole; about as quick a look-up (`make bench ROWS="lookup memory apply"`). Knows nothing of what ids or numbers mean.
 
+mod by_shard;
 mod filter;
 mod table;
+mod writing;
 
 use std::sync::{Arc, LazyLock};
 
+use by_shard::ByShard;
 use filter::Filter;
 use table::{Table, hash};
+use writing::Writing;
 
 /// Shards in a row, and rows: a power of two. A shard of ten million ids has 2,400, 40 KiB.
 const ROW: usize = 64;
@@ -118,44 +122,42 @@ impl SubjectMap {
 
     /// Sets the numbers of ids, each given the id, what came with it and the number it had. Ids are taken shard by shard, not
     /// in their order; but the same id twice is taken in its order.
-    pub fn update<W: Copy + Default>(
+    pub fn update<W: Copy + Default + Send + Sync>(
         &mut self,
-        ids: impl Iterator<Item = (u64, W)> + Clone,
-        mut number: impl FnMut(u64, W, u32) -> u32,
+        ids: impl Iterator<Item = (u64, W)> + Clone + Send,
+        number: impl FnMut(u64, W, u32) -> u32 + Send,
     ) {
-        let by_shard = ByShard::of(ids);
-        if by_shard.ids.is_empty() {
+        self.update_in_parts(vec![ids], vec![number]);
+    }
+
+    /// The same of ids in several parts, by as many threads as there are functions for them, which have to agree.
+    pub fn update_in_parts<W: Copy + Default + Send + Sync>(
+        &mut self,
+        parts: Vec<impl Iterator<Item = (u64, W)> + Clone + Send>,
+        numbers: Vec<impl FnMut(u64, W, u32) -> u32 + Send>,
+    ) {
+        let parts = in_threads(parts.into_iter().map(|ids| move || ByShard::of(ids)));
+        let ids = parts.iter().map(ByShard::len).sum();
+        if ids == 0 {
             return;
         }
         let [_, latest] = FULL;
-        if self.filter.is_over(latest, by_shard.ids.len()) {
-            self.filter = Arc::new(self.filtered(self.len + by_shard.ids.len()));
+        if self.filter.is_over(latest, ids) {
+            self.filter = Arc::new(self.filtered(self.len + ids));
         }
-        let Self { filter, bases, changes, untidy, len } = self;
-        let (rows, mut added) = (Arc::make_mut(changes), 0);
-        for (shard, ids) in by_shard.parts() {
-            let row = rows.get_mut(shard / ROW).map(Arc::make_mut);
-            let (Some(changes), Some(base)) = (row.and_then(|row| row.get_mut(shard % ROW)), bases.get(shard)) else {
-                continue;
-            };
-            if changes.edit(ids.len()).is_none() {
-                *changes = changes.roomier(ids.len());
-            }
-            let Some(mut edit) = changes.edit(ids.len()) else { continue };
-            for (id, with) in ids {
-                let hash = hash(*id);
-                edit.set(hash, *id, |changed| {
-                    let before = changed.or_else(|| base.get(hash, *id)).unwrap_or(0);
-                    let after = number(*id, *with, before);
-                    *len = len.saturating_add_signed(isize::from(after != 0) - isize::from(before != 0));
-                    added += usize::from(after != 0 && filter.add(hash));
-                    after
-                });
-            }
-            *untidy = (*untidy).max(Some(if are_many(changes, base) { Changes::Many } else { Changes::Any }));
+        let (filter, bases) = (&*self.filter, &*self.bases);
+        let rows = Arc::make_mut(&mut self.changes).chunks_mut(ROW.div_ceil(numbers.len().max(1)));
+        let firsts = rows.scan(0, |first, rows| Some((std::mem::replace(first, *first + rows.len()), rows)));
+        let written = in_threads(firsts.zip(numbers).map(|((first, rows), number)| {
+            let parts = &parts;
+            move || Writing { filter, bases, first, rows }.write(parts, number)
+        }));
+        for part in written {
+            self.len = self.len.saturating_add_signed(part.more);
+            self.untidy = self.untidy.max(part.untidy);
+            self.filter.count(part.news);
         }
-        filter.count(added);
-        if by_shard.ids.len() >= SHARDS {
+        if ids >= SHARDS {
             self.found();
         }
     }
@@ -254,54 +256,22 @@ pub enum Changes {
     Many,
 }
 
+/// Does all of it at once, each in a thread: the last in this one.
+fn in_threads<T: Send>(tasks: impl Iterator<Item = impl FnOnce() -> T + Send>) -> Vec<T> {
+    let mut tasks: Vec<_> = tasks.collect();
+    std::thread::scope(|scope| {
+        let last = tasks.pop();
+        let others: Vec<_> = tasks.into_iter().map(|task| scope.spawn(task)).collect();
+        let last = last.map(|task| task());
+        let join = |other: std::thread::ScopedJoinHandle<'_, T>| {
+            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        others.into_iter().map(join).collect::<Vec<_>>().into_iter().chain(last).collect()
+    })
+}
+
 fn are_many(changes: &Table, base: &Table) -> bool {
     changes.len() > FEW.max(base.len() / 16)
-}
-
-/// Ids in the order of their shards, and otherwise as they came.
-struct ByShard<W> {
-    ids: Vec<(u64, W)>,
-}
-
-/// So many are counted shard by shard; fewer are sorted sooner than all shards are gone through.
-const MANY: usize = SHARDS / 4;
-
-impl<W: Copy + Default> ByShard<W> {
-    fn of(ids: impl Iterator<Item = (u64, W)> + Clone) -> Self {
-        let ids = ids.filter(|(id, _)| *id != 0);
-        let mut few: Vec<(u64, W)> = ids.clone().take(MANY).collect();
-        if few.len() < MANY {
-            few.sort_by_key(|(id, _)| shard_of(hash(*id)));
-            return Self { ids: few };
-        }
-        let mut ends = vec![0; SHARDS];
-        for (id, _) in ids.clone() {
-            if let Some(count) = ends.get_mut(shard_of(hash(id))) {
-                *count += 1;
-            }
-        }
-        let mut before = 0;
-        for end in &mut ends {
-            // For now where each begins: it moves on with what is put there.
-            before += std::mem::replace(end, before);
-        }
-        let mut sorted = vec![Default::default(); before];
-        for (id, with) in ids {
-            if let Some(end) = ends.get_mut(shard_of(hash(id))) {
-                if let Some(to) = sorted.get_mut(*end) {
-                    *to = (id, with);
-                }
-                *end += 1;
-            }
-        }
-        Self { ids: sorted }
-    }
-
-    /// The shards that have any, each with its ids.
-    fn parts(&self) -> impl Iterator<Item = (usize, &[(u64, W)])> {
-        let parts = self.ids.chunk_by(|(one, _), (other, _)| shard_of(hash(*one)) == shard_of(hash(*other)));
-        parts.filter_map(|part| part.first().map(|(id, _)| (shard_of(hash(*id)), part)))
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,69 @@
+//! An update of some rows of shards: what one thread of it does.
+
+use std::sync::Arc;
+
+use super::by_shard::ByShard;
+use super::filter::Filter;
+use super::table::{Table, hash};
+use super::{Changes, ROW, Row, are_many};
+
+/// Some rows of a map's changes, with what else of it an update needs.
+pub(super) struct Writing<'a> {
+    pub(super) filter: &'a Filter,
+    pub(super) bases: &'a [Table],
+    /// Which row is the first of these.
+    pub(super) first: usize,
+    pub(super) rows: &'a mut [Row],
+}
+
+/// What is different after it.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Ids that have a number.
+    pub(super) more: isize,
+    /// Ids that the filter did not have.
+    pub(super) news: usize,
+    pub(super) untidy: Option<Changes>,
+}
+
+impl Writing<'_> {
+    /// Sets the numbers of what lies in these rows.
+    pub(super) fn write<W: Copy + Default>(
+        self,
+        parts: &[ByShard<W>],
+        mut number: impl FnMut(u64, W, u32) -> u32,
+    ) -> Written {
+        let Self { filter, bases, first, rows } = self;
+        let mut written = Written::default();
+        let own = first * ROW..(first + rows.len()) * ROW;
+        let shards = parts.iter().flat_map(ByShard::shards).filter(|shard| own.contains(shard));
+        let mut shards: Vec<usize> = shards.collect();
+        shards.sort_unstable();
+        shards.dedup();
+        for shard in shards {
+            let ids = || parts.iter().map(|part| part.of_shard(shard));
+            let more: usize = ids().map(<[_]>::len).sum();
+            let row = rows.get_mut(shard / ROW - first).map(Arc::make_mut);
+            let (Some(changes), Some(base)) = (row.and_then(|row| row.get_mut(shard % ROW)), bases.get(shard)) else {
+                continue;
+            };
+            if changes.edit(more).is_none() {
+                *changes = changes.roomier(more);
+            }
+            let Some(mut edit) = changes.edit(more) else { continue };
+            for (id, with) in ids().flatten() {
+                let hash = hash(*id);
+                edit.set(hash, *id, |changed| {
+                    let before = changed.or_else(|| base.get(hash, *id)).unwrap_or(0);
+                    let after = number(*id, *with, before);
+                    written.more += isize::from(after != 0) - isize::from(before != 0);
+                    written.news += usize::from(after != 0 && filter.add(hash));
+                    after
+                });
+            }
+            let untidy = if are_many(changes, base) { Changes::Many } else { Changes::Any };
+            written.untidy = written.untidy.max(Some(untidy));
+        }
+        written
+    }
+}
