@@ -4,7 +4,7 @@
 //! before leaves it, and appended as one group at exactly the tail they were decided on. If another desk was first, they
 //! are decided anew. So it is with refusals, which are final for those who are given them. **Acked-is-durable**: an answer
 //! is given only when the journal said so, and after this process's own replica has it, so that whoever wrote also reads
-//! it here.
+//! it here. The next group does not wait for that: what the journal has said yes to is known here already.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +21,11 @@ use crate::domain::event::{Attribution, Entry};
 use crate::domain::ids::{RequestId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::rules::Rules;
+use crate::domain::state::State;
 use crate::journal::{AppendError, Journal, Position};
 use crate::metrics::{self, Shed};
 use crate::record::encode;
-use crate::replica::{Published, Replica};
+use crate::replica::Replica;
 use crate::telemetry::causes;
 
 /// Commands that may wait; more are refused at once.
@@ -181,31 +182,54 @@ struct Worker {
     write_limit: Duration,
 }
 
+/// The journal up to a position, as it is known here before it has been followed.
+struct Known {
+    state: State,
+    upto: Position,
+}
+
 /// A group decided on a state: what is to be written after it, and an answer for each command once it is.
 struct Decided {
     group: Vec<Waiting>,
     answers: Vec<Result<Done, Rejection>>,
     after: Position,
     payloads: Vec<Vec<u8>>,
+    /// Once they are written.
+    state: State,
 }
 
 impl Worker {
     async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
-        let mut group = Vec::new();
-        while waiting.recv_many(&mut group, GROUP).await > 0 {
+        let (mut group, mut known) = (Vec::new(), None::<Known>);
+        loop {
+            let upto = known.as_ref().map_or(Revision::START, |known| known.upto.revision);
+            let come = tokio::select! {
+                biased;
+                come = waiting.recv_many(&mut group, GROUP) => come,
+                // Kept for longer it would keep all that is old of it.
+                () = self.replica.reached(upto), if known.is_some() => {
+                    known = None;
+                    continue;
+                }
+            };
+            if come == 0 {
+                break;
+            }
             // What is logged of a group is told of the call that came first.
             let first = group.first().map_or_else(Span::none, |waiting| waiting.call.clone());
-            self.carry_out(std::mem::take(&mut group)).instrument(first).await;
+            known = self.carry_out(std::mem::take(&mut group), known).instrument(first).await;
         }
     }
 
-    async fn carry_out(&self, group: Vec<Waiting>) {
-        let Some(mut decided) = self.decide(group).await else { return };
+    /// Gives what is known of the journal after it, if it is.
+    async fn carry_out(&self, group: Vec<Waiting>, known: Option<Known>) -> Option<Known> {
+        let mut decided = self.decide(group, known).await?;
         let (mut in_doubt, mut races) = (false, 0);
         let mut patience = std::pin::pin!(tokio::time::sleep(self.write_limit));
         loop {
             if decided.is_history() {
-                return answer(decided.group, decided.answers);
+                let upto = decided.after;
+                return Some(self.acknowledge(decided, upto));
             }
             let appending = step!("append", decided.group);
             let outcome = if decided.payloads.is_empty() {
@@ -215,14 +239,15 @@ impl Worker {
             };
             drop(appending);
             match outcome {
-                Ok(end) => return self.acknowledge(decided, end.revision).await,
+                Ok(end) => return Some(self.acknowledge(decided, end)),
                 Err(AppendError::Conflict { actual }) => {
                     info!(%actual.revision, expected = %decided.after.revision, "the journal ends elsewhere");
                 }
                 Err(error) => {
                     error!(error = causes(&error), "journal not written");
                     if !in_doubt && error.nothing_written() {
-                        return refuse(decided.group, |_| DeskError::of(&error));
+                        refuse(decided.group, |_| DeskError::of(&error));
+                        return None;
                     }
                     // What has been sent may still arrive: the very same is sent again, until the journal is known to
                     // have it, or to have gone on without it.
@@ -233,14 +258,18 @@ impl Worker {
                 biased;
                 () = self.replica.reached(decided.after.revision.next()) => true,
                 () = tokio::time::sleep(RETRY) => false,
-                () = &mut patience => return give_up(decided.group, in_doubt),
+                () = &mut patience => {
+                    give_up(decided.group, in_doubt);
+                    return None;
+                }
             };
             if moved {
                 races += 1;
                 if races > RACES && !in_doubt {
-                    return refuse(decided.group, |_| DeskError::LostRace);
+                    refuse(decided.group, |_| DeskError::LostRace);
+                    return None;
                 }
-                let Some(anew) = self.decide(decided.group).await else { return };
+                let anew = self.decide(decided.group, None).await?;
                 decided = if in_doubt { anew.knowing(decided.answers) } else { anew };
                 if !in_doubt {
                     patience.set(tokio::time::sleep(self.write_limit));
@@ -249,13 +278,15 @@ impl Worker {
         }
     }
 
-    /// Decides a group on what is published now.
-    async fn decide(&self, group: Vec<Waiting>) -> Option<Decided> {
+    /// Decides a group on what is published now, or on what is known to come next.
+    async fn decide(&self, group: Vec<Waiting>, known: Option<Known>) -> Option<Decided> {
         let _deciding = step!("decide", group);
         let (published, rules) = (self.replica.current(), self.rules.load_full());
+        let followed = || Known { state: published.state.clone(), upto: published.position() };
+        let known = known.filter(|known| known.upto.revision > published.position().revision).unwrap_or_else(followed);
         // A clock set back must not make the record contradict itself.
-        let now = published.now(&self.clock);
-        let deciding = tokio::task::spawn_blocking(move || decide_group(&published, &rules, group, now)).await;
+        let now = published.now(&self.clock).max(known.state.at());
+        let deciding = tokio::task::spawn_blocking(move || decide_group(known, &rules, group, now)).await;
         if deciding.is_err() {
             error!("deciding broke off; its commands are answered as unknown");
         }
@@ -281,16 +312,12 @@ impl Worker {
         outcome
     }
 
-    async fn acknowledge(&self, decided: Decided, revision: Revision) {
-        let Decided { group, answers, .. } = decided;
+    /// Answers once this replica has what was written. Nobody else waits for that.
+    fn acknowledge(&self, decided: Decided, upto: Position) -> Known {
+        let Decided { group, answers, state, .. } = decided;
         let following = step!("follow", group);
-        if tokio::time::timeout(self.write_limit, self.replica.reached(revision)).await.is_ok() {
-            drop(following);
-            return answer(group, answers);
-        }
-        // It is written, and this replica will have it: those who wrote are told then, others need not wait for it.
-        let replica = self.replica.clone();
-        tokio::spawn(async move {
+        let (replica, revision) = (self.replica.clone(), upto.revision);
+        let followed = async move {
             let followed = tokio::time::timeout(FOLLOW_LIMIT, replica.reached(revision)).await;
             drop(following);
             if followed.is_ok() {
@@ -299,7 +326,9 @@ impl Worker {
             // What the command came to cannot be shown here yet. Sent again, here or elsewhere, it is told.
             warn!(%revision, "written, and not followed here for long: its outcome is told to whoever asks again");
             refuse(group, |by| DeskError::OutcomeUnknown(by.request_id.clone()));
-        });
+        };
+        tokio::spawn(followed.in_current_span());
+        Known { state, upto }
     }
 }
 
@@ -344,8 +373,8 @@ fn refuse(group: Vec<Waiting>, why: impl Fn(&Attribution) -> DeskError) {
     }
 }
 
-fn decide_group(published: &Published, rules: &Rules, group: Vec<Waiting>, now: jiff::Timestamp) -> Decided {
-    let mut state = published.state.clone();
+fn decide_group(known: Known, rules: &Rules, group: Vec<Waiting>, now: jiff::Timestamp) -> Decided {
+    let Known { mut state, upto } = known;
     let (mut answers, mut payloads) = (Vec::with_capacity(group.len()), Vec::new());
     for waiting in &group {
         let decision = decide(&state, rules, &waiting.command, &waiting.by, now);
@@ -361,7 +390,7 @@ fn decide_group(published: &Published, rules: &Rules, group: Vec<Waiting>, now: 
             done
         }));
     }
-    Decided { group, answers, after: published.position(), payloads }
+    Decided { group, answers, after: upto, payloads, state }
 }
 
 /// Throws staged lists away that no order has used for this long, looking every so often, for ever.

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use super::by_shard::ByShard;
 use super::filter::Filter;
 use super::table::{Table, hash};
-use super::{Changes, ROW, Row, are_many};
+use super::{Changes, ROW, Row, SHARDS, are_many};
+
+/// So many shards are touched before they are written, so that what is far away is fetched for all of them at once. Of
+/// more ids than shards, those of a shard are fetched together anyway.
+const TOUCHED: usize = 64;
 
 /// Some rows of a map's changes, with what else of it an update needs.
 pub(super) struct Writing<'a> {
@@ -40,7 +44,18 @@ impl Writing<'_> {
         let mut shards: Vec<usize> = shards.collect();
         shards.sort_unstable();
         shards.dedup();
-        for shard in shards {
+        let touch = |shard: usize| {
+            for (id, _) in parts.iter().flat_map(|part| part.of_shard(shard)) {
+                let hash = hash(*id);
+                std::hint::black_box(bases.get(shard).and_then(|base| base.first_id(hash)));
+                std::hint::black_box(filter.may_have(hash));
+            }
+        };
+        let are_few = parts.iter().map(ByShard::len).sum::<usize>() < SHARDS;
+        for (at, shard) in shards.iter().copied().enumerate() {
+            if are_few && at % TOUCHED == 0 {
+                shards.iter().skip(at).take(TOUCHED).copied().for_each(touch);
+            }
             let ids = || parts.iter().map(|part| part.of_shard(shard));
             let more: usize = ids().map(<[_]>::len).sum();
             let row = rows.get_mut(shard / ROW - first).map(Arc::make_mut);
