@@ -5,30 +5,18 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use prost::Message as _;
 
-use super::pb;
+use super::{DecodeError, items, pb};
 use crate::domain::approval::{Ground, Proposal};
 use crate::domain::country::{CountryCode, CountrySet};
 use crate::domain::digest::Digest;
 use crate::domain::effect::Change;
 use crate::domain::event::{Attribution, Entry, Event, Identity, Lift, OrderApplied, OrderChange};
-use crate::domain::ids::{AccountId, PostId, Subject};
-use crate::domain::item::{Disposition, Item, ItemChunk, Locator};
-use crate::domain::locator::{Cause, Resolution, Unsupported};
+use crate::domain::ids::AccountId;
+use crate::domain::item::Disposition;
 use crate::domain::protection::Category;
 use crate::domain::regime::Confidentiality;
 use crate::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, OrderSpec, ProtectedOverride};
 use crate::domain::territory::Territory;
-
-/// Stored bytes that are no entry of this format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Not protobuf.
-    #[error("it is not a message of withheld.journal.v1")]
-    Malformed(#[from] prost::DecodeError),
-    /// A field has a value that is never written: damage, or a newer program's entry.
-    #[error("its field `{0}` is missing or not understood; was it written by a newer version?")]
-    Field(&'static str),
-}
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -78,7 +66,7 @@ fn event(event: pb::entry::Event) -> Result<Event> {
     match event {
         Pb::ItemsStaged(staged) => Ok(Event::ItemsStaged {
             upload: name(&staged.upload_id, "upload_id")?,
-            items: Arc::new(items(staged.items.ok_or(DecodeError::Field("items"))?)?),
+            items: Arc::new(items::decode(staged.items.ok_or(DecodeError::Field("items"))?)?),
         }),
         Pb::UploadsDiscarded(uploads) => {
             let ids: Result<_> = uploads.upload_ids.iter().map(|id| name(id, "upload_ids")).collect();
@@ -161,7 +149,7 @@ pub(super) fn applied(order: pb::OrderApplied) -> Result<OrderApplied> {
     let dispositions: Result<Vec<Disposition>> = order.dispositions.iter().map(|d| disposition(*d)).collect();
     Ok(OrderApplied {
         upload: some(order.upload_id).map(|id| name(&id, "upload_id")).transpose()?,
-        items: Arc::new(items(order.items.ok_or(field("items"))?)?),
+        items: Arc::new(items::decode(order.items.ok_or(field("items"))?)?),
         dispositions: dispositions?.into(),
         content: digest(&order.content_digest, "content_digest")?,
         spec: OrderSpec {
@@ -211,87 +199,6 @@ fn territory(territory: pb::Territory) -> Result<Territory> {
     }
 }
 
-pub(super) fn items(columns: pb::Items) -> Result<ItemChunk> {
-    if columns.decline_reasons.last_key_value().is_some_and(|(at, _)| *at as usize >= columns.ids.len()) {
-        return Err(DecodeError::Field("decline_reasons"));
-    }
-    let chunk = if columns.runs.is_empty() { items_as_first(&columns)? } else { items_by_runs(&columns)? };
-    Ok(chunk.complete())
-}
-
-fn items_by_runs(columns: &pb::Items) -> Result<ItemChunk> {
-    let bad = || DecodeError::Field("items");
-    let len = columns.ids.len();
-    let first = [columns.lines.len(), columns.locator_types.len(), columns.resolutions.len()];
-    if first != [0; 3] || !(columns.locators.is_empty() || columns.locators.len() == len) {
-        return Err(bad());
-    }
-    let (mut chunk, mut at) = (ItemChunk::default(), 0);
-    for run in &columns.runs {
-        let ids = columns.ids.get(at..).and_then(|ids| ids.get(..run.count as usize));
-        let ids = ids.filter(|ids| !ids.is_empty()).ok_or_else(bad)?;
-        if columns.locators.is_empty() && columns.decline_reasons.is_empty() {
-            let like = resolution(run.resolution, *ids.first().ok_or_else(bad)?)?;
-            chunk.push_run(run.line, &run.locator_type, like, ids).ok_or(DecodeError::Field("ids"))?;
-        } else {
-            for (id, line) in ids.iter().zip(0..) {
-                let line = run.line.wrapping_add(line);
-                push(&mut chunk, columns, line, &run.locator_type, resolution(run.resolution, *id)?);
-            }
-        }
-        at += ids.len();
-    }
-    if at == len { Ok(chunk) } else { Err(bad()) }
-}
-
-/// As they were written before there were runs.
-fn items_as_first(columns: &pb::Items) -> Result<ItemChunk> {
-    let lengths = [columns.locator_types.len(), columns.locators.len(), columns.resolutions.len(), columns.ids.len()];
-    if lengths != [columns.lines.len(); 4] {
-        return Err(DecodeError::Field("items"));
-    }
-    let mut chunk = ItemChunk::default();
-    let resolved = columns.resolutions.iter().zip(&columns.ids);
-    for ((line, locator_type), (code, id)) in columns.lines.iter().zip(&columns.locator_types).zip(resolved) {
-        push(&mut chunk, columns, *line, locator_type, resolution(*code, *id)?);
-    }
-    Ok(chunk)
-}
-
-/// Adds the next item, with the locator and the reason that the columns have at its place.
-fn push(chunk: &mut ItemChunk, columns: &pb::Items, line: u32, locator_type: &str, resolution: Resolution) {
-    let at = chunk.len();
-    let locator = Locator::of(columns.locators.get(at).map_or("", String::as_str), resolution);
-    let reason = u32::try_from(at).ok().and_then(|at| columns.decline_reasons.get(&at));
-    chunk.push(Item { line, locator_type, locator, resolution, decline_reason: reason.map(String::as_str) });
-}
-
-fn resolution(code: i32, id: u64) -> Result<Resolution> {
-    use pb::Resolution as Pb;
-    let bad = || DecodeError::Field("resolutions");
-    let code = Pb::try_from(code).map_err(|_| bad())?;
-    if id != 0 && !matches!(code, Pb::Account | Pb::Post) {
-        return Err(DecodeError::Field("ids"));
-    }
-    let cause = match code {
-        Pb::Unspecified => return Err(bad()),
-        Pb::Account => return Ok(Resolution::Subject(Subject::Account(AccountId::try_from(id).map_err(|_| bad())?))),
-        Pb::Post => return Ok(Resolution::Subject(Subject::Post(PostId::try_from(id).map_err(|_| bad())?))),
-        Pb::UnsupportedHashtag => return Ok(Resolution::Unsupported(Unsupported::Hashtag)),
-        Pb::Empty => Cause::EmptyLocator,
-        Pb::NotAnId => Cause::NotAnId,
-        Pb::RoundedId => Cause::RoundedId,
-        Pb::ZeroId => Cause::ZeroId,
-        Pb::IdTooLarge => Cause::IdTooLarge,
-        Pb::Handle => Cause::HandleNotResolvable,
-        Pb::ForeignLink => Cause::ForeignLink,
-        Pb::LinkNotUnderstood => Cause::LinkNotUnderstood,
-        Pb::NotALink => Cause::NotALink,
-        Pb::UnknownLocatorType => Cause::UnknownLocatorType,
-    };
-    Ok(Resolution::Unresolved(cause))
-}
-
 fn disposition(code: i32) -> Result<Disposition> {
     use pb::Disposition as Pb;
     let bad = || DecodeError::Field("dispositions");
@@ -314,35 +221,7 @@ fn disposition(code: i32) -> Result<Disposition> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use super::super::encode;
     use super::*;
-    use crate::domain::locator::Links;
-
-    #[test]
-    fn locators_that_are_ids_in_digits_are_not_written_twice() {
-        let links = Links::builtin();
-        let digits = [("account_id", "7"), ("account_id", "8"), ("post_id", "9")];
-        let others = [("account_id", "007"), ("account_id", ""), ("url", "https://x.com/i/user/7"), ("handle", "7")];
-        for (texts, written) in [
-            (digits.to_vec(), vec![]),
-            (others.to_vec(), vec!["007", "", "https://x.com/i/user/7", "7"]),
-            ([digits, digits].concat(), vec![]),
-            (digits.into_iter().chain(others).collect(), vec!["", "", "", "007", "", "https://x.com/i/user/7", "7"]),
-        ] {
-            let mut chunk = ItemChunk::default();
-            for ((kind, text), line) in texts.iter().zip(u32::MAX - 1..=u32::MAX).chain(texts.iter().skip(2).zip(1..)) {
-                chunk.receive(line, kind, text, None, &links);
-            }
-            let columns = encode::items(chunk.iter());
-            assert_eq!(columns.locators, written);
-            let read = items(columns).unwrap();
-            assert_eq!(read, chunk.complete());
-            let received: Vec<_> = read.iter().map(|item| (item.locator_type, item.locator.to_string())).collect();
-            assert_eq!(received, texts.iter().map(|(kind, text)| (*kind, (*text).to_owned())).collect::<Vec<_>>());
-        }
-    }
 
     #[test]
     fn columns_and_fields_that_do_not_belong_together_are_refused_and_not_left_out() {
@@ -367,48 +246,6 @@ mod tests {
         ] {
             assert!(bad.is_err(), "{bad:?}");
         }
-
-        let line = || pb::Items {
-            lines: vec![1],
-            locator_types: vec!["handle".to_owned()],
-            locators: vec!["@a".to_owned()],
-            resolutions: vec![pb::Resolution::Handle.into()],
-            ids: vec![0],
-            decline_reasons: [(0, "press".to_owned())].into(),
-            runs: Vec::new(),
-        };
-        assert!(items(line()).is_ok());
-        let run = |count| pb::ItemRun {
-            count,
-            line: 1,
-            locator_type: "handle".to_owned(),
-            resolution: pb::Resolution::Handle.into(),
-        };
-        let by_runs = |counts: &[u32]| pb::Items {
-            runs: counts.iter().map(|count| run(*count)).collect(),
-            lines: Vec::new(),
-            locator_types: Vec::new(),
-            resolutions: Vec::new(),
-            ..line()
-        };
-        assert_eq!(items(by_runs(&[1])), items(line()));
-        let bare = |ids: &[u64]| pb::Items {
-            ids: ids.to_vec(),
-            locators: Vec::new(),
-            decline_reasons: BTreeMap::new(),
-            ..by_runs(&[1])
-        };
-        assert!(items(bare(&[0])).is_ok());
-        assert_eq!(items(bare(&[7])), Err(DecodeError::Field("ids")));
-        let twice = pb::Items { lines: vec![1], ..by_runs(&[1]) };
-        let more = pb::Items { locators: vec![String::new(); 2], ..by_runs(&[1]) };
-        for bad in [by_runs(&[2]), by_runs(&[1, 0]), by_runs(&[]), by_runs(&[1, u32::MAX]), bare(&[0, 0]), twice, more]
-        {
-            assert_eq!(items(bad), Err(DecodeError::Field("items")));
-        }
-        let elsewhere = pb::Items { decline_reasons: [(1, "press".to_owned())].into(), ..line() };
-        assert_eq!(items(elsewhere), Err(DecodeError::Field("decline_reasons")));
-        assert_eq!(items(pb::Items { ids: vec![7], ..line() }), Err(DecodeError::Field("ids")));
 
         let protected = |categories| {
             event(pb::entry::Event::AccountsProtected(pb::AccountsProtected { account_ids: vec![7, 8], categories }))

@@ -3,12 +3,11 @@
 use jiff::Timestamp;
 use prost::Message as _;
 
-use super::pb;
+use super::{items, pb};
 use crate::domain::approval::Proposal;
 use crate::domain::event::{Attribution, Entry, Event, Lift, OrderApplied, OrderChange};
-use crate::domain::ids::{OrderId, Subject};
-use crate::domain::item::{Disposition, Item, Items, Locator};
-use crate::domain::locator::{Cause, Resolution, Unsupported};
+use crate::domain::ids::OrderId;
+use crate::domain::item::{Disposition, Items};
 use crate::domain::protection::Category;
 use crate::domain::spec::OrderSpec;
 use crate::domain::territory::Territory;
@@ -37,7 +36,7 @@ fn event(event: &Event) -> pb::entry::Event {
     use pb::entry::Event as Pb;
     match event {
         Event::ItemsStaged { upload, items: chunk } => {
-            Pb::ItemsStaged(pb::ItemsStaged { upload_id: upload.to_string(), items: Some(items(chunk.iter())) })
+            Pb::ItemsStaged(pb::ItemsStaged { upload_id: upload.to_string(), items: Some(items::encode(chunk.iter())) })
         }
         Event::UploadsDiscarded(uploads) => {
             let upload_ids = uploads.iter().map(ToString::to_string).collect();
@@ -101,7 +100,7 @@ pub(super) fn applied(order: &OrderApplied, all: Option<&Items>) -> pb::OrderApp
         confidential_reason: confidential_reason.clone(),
         redress: redress.clone(),
         upload_id: order.upload.as_ref().map(ToString::to_string).unwrap_or_default(),
-        items: Some(all.map_or_else(|| items(order.items.iter()), |all| items(all.iter()))),
+        items: Some(all.map_or_else(|| items::encode(order.items.iter()), |all| items::encode(all.iter()))),
         dispositions: order.dispositions.iter().map(|d| disposition(*d).into()).collect(),
         content_digest: order.content.as_bytes().to_vec(),
         protected_override: protected_override.as_ref().map(|over| pb::ProtectedOverride {
@@ -176,63 +175,6 @@ pub(super) fn change(order: &OrderId, change: &OrderChange) -> pb::entry::Event 
             Pb::LiftProposed(pb::LiftProposed { order_id, positions, proposal })
         }
         OrderChange::LiftApproved(lift) => Pb::LiftApproved(pb::LiftApproved { order_id, positions: positions(lift) }),
-    }
-}
-
-pub(super) fn items<'a>(list: impl Iterator<Item = Item<'a>>) -> pb::Items {
-    let mut columns = pb::Items::default();
-    for (at, item) in (0_u32..).zip(list) {
-        let (resolution, id) = resolution(item.resolution);
-        let resolution = i32::from(resolution);
-        match columns.runs.last_mut() {
-            Some(run)
-                if run.line.wrapping_add(run.count) == item.line
-                    && run.locator_type == item.locator_type
-                    && run.resolution == resolution =>
-            {
-                run.count += 1;
-            }
-            _ => {
-                let locator_type = item.locator_type.to_owned();
-                columns.runs.push(pb::ItemRun { count: 1, line: item.line, locator_type, resolution });
-            }
-        }
-        columns.ids.push(id);
-        columns.locators.push(match item.locator {
-            Locator::Digits(_) => String::new(),
-            Locator::Text(text) => text.to_owned(),
-        });
-        if let Some(reason) = item.decline_reason {
-            columns.decline_reasons.insert(at, reason.to_owned());
-        }
-    }
-    if columns.locators.iter().all(String::is_empty) {
-        columns.locators = Vec::new();
-    }
-    columns
-}
-
-fn resolution(resolution: Resolution) -> (pb::Resolution, u64) {
-    use pb::Resolution as Pb;
-    match resolution {
-        Resolution::Subject(Subject::Account(id)) => (Pb::Account, id.get()),
-        Resolution::Subject(Subject::Post(id)) => (Pb::Post, id.get()),
-        Resolution::Unsupported(Unsupported::Hashtag) => (Pb::UnsupportedHashtag, 0),
-        Resolution::Unresolved(cause) => (
-            match cause {
-                Cause::EmptyLocator => Pb::Empty,
-                Cause::NotAnId => Pb::NotAnId,
-                Cause::RoundedId => Pb::RoundedId,
-                Cause::ZeroId => Pb::ZeroId,
-                Cause::IdTooLarge => Pb::IdTooLarge,
-                Cause::HandleNotResolvable => Pb::Handle,
-                Cause::ForeignLink => Pb::ForeignLink,
-                Cause::LinkNotUnderstood => Pb::LinkNotUnderstood,
-                Cause::NotALink => Pb::NotALink,
-                Cause::UnknownLocatorType => Pb::UnknownLocatorType,
-            },
-            0,
-        ),
     }
 }
 

@@ -5,14 +5,26 @@
 
 mod decode;
 mod encode;
+mod items;
 pub mod snapshot;
 
-pub use decode::{DecodeError, decode};
+pub use decode::decode;
 pub use encode::encode;
 
 pub(crate) use crate::pb::journal_v1 as pb;
 
 use crate::domain::regime::Confidentiality;
+
+/// Stored bytes that are no entry of this format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not protobuf.
+    #[error("it is not a message of withheld.journal.v1")]
+    Malformed(#[from] prost::DecodeError),
+    /// A field has a value that is never written: damage, or a newer program's entry.
+    #[error("its field `{0}` is missing or not understood; was it written by a newer version?")]
+    Field(&'static str),
+}
 
 const fn confidentiality_number(confidentiality: Confidentiality) -> u32 {
     match confidentiality {

@@ -14,8 +14,7 @@ use jiff::Timestamp;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::decode::{self, DecodeError};
-use super::{encode, pb};
+use super::{DecodeError, decode, encode, items, pb};
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::Revision;
 use crate::domain::order::Order;
@@ -244,7 +243,7 @@ fn write_all(file: &mut impl Write, state: &State, hash: Hash) -> io::Result<()>
     }
     for (id, upload) in state.uploads() {
         let entries = upload.entries.iter().map(|(recorded, chunk)| {
-            let items = Some(encode::items(chunk.iter()));
+            let items = Some(items::encode(chunk.iter()));
             let staged = pb::ItemsStaged { upload_id: id.to_string(), items };
             snapshot_entry(recorded, pb::entry::Event::ItemsStaged(staged))
         });
