@@ -64,10 +64,10 @@ const LIMITS: [Limit; 6] = [
     // 500 verdicts from a snapshot.
     Limit { name: "verdicts", few: 20, many: 520, most: 29_900 },
     // An order of 1,435 accounts, folded in and published.
-    Limit { name: "apply", few: 2, many: 22, most: 3_827_000 },
+    Limit { name: "apply", few: 2, many: 22, most: 4_242_000 },
     // Its entry, written and read.
-    Limit { name: "encode", few: 5, many: 55, most: 1_983_000 },
-    Limit { name: "decode", few: 5, many: 55, most: 2_573_000 },
+    Limit { name: "encode", few: 5, many: 55, most: 736_000 },
+    Limit { name: "decode", few: 5, many: 55, most: 245_200 },
 ];
 
 /// What goes on for a fixed time, and so takes as many instructions as there is time for: at the start, the library that

@@ -58,15 +58,10 @@ impl<W: Copy + Default> ByShard<W> {
         self.ids.len()
     }
 
-    /// The shards that have any.
-    pub(super) fn shards(&self) -> impl Iterator<Item = usize> {
-        self.shards.iter().map(|(shard, _)| *shard)
-    }
-
-    /// Those of a shard.
-    pub(super) fn of_shard(&self, shard: usize) -> &[(u64, W)] {
-        let Ok(at) = self.shards.binary_search_by_key(&shard, |(shard, _)| *shard) else { return &[] };
-        let end = |at: usize| self.shards.get(at).map_or(0, |(_, end)| *end);
-        self.ids.get(at.checked_sub(1).map_or(0, end)..end(at)).unwrap_or_default()
+    /// The shards that have any, each with its ids.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (usize, &[(u64, W)])> {
+        let begins = std::iter::once(0).chain(self.shards.iter().map(|(_, end)| *end));
+        let part = |(begin, (shard, end)): (usize, &(usize, usize))| Some((*shard, self.ids.get(begin..*end)?));
+        begins.zip(&self.shards).filter_map(part)
     }
 }

@@ -40,23 +40,24 @@ impl Writing<'_> {
         let Self { filter, bases, first, rows } = self;
         let mut written = Written::default();
         let own = first * ROW..(first + rows.len()) * ROW;
-        let shards = parts.iter().flat_map(ByShard::shards).filter(|shard| own.contains(shard));
-        let mut shards: Vec<usize> = shards.collect();
-        shards.sort_unstable();
-        shards.dedup();
-        let touch = |shard: usize| {
-            for (id, _) in parts.iter().flat_map(|part| part.of_shard(shard)) {
+        let of_own = parts.iter().flat_map(ByShard::parts).filter(|(shard, _)| own.contains(shard));
+        let mut of_own: Vec<(usize, &[(u64, W)])> = of_own.collect();
+        // What is of one shard stays in the order of the parts.
+        of_own.sort_by_key(|(shard, _)| *shard);
+        let touch = |(shard, ids): &(usize, &[(u64, W)])| {
+            for (id, _) in *ids {
                 let hash = hash(*id);
-                std::hint::black_box(bases.get(shard).and_then(|base| base.first_id(hash)));
+                std::hint::black_box(bases.get(*shard).and_then(|base| base.first_id(hash)));
                 std::hint::black_box(filter.may_have(hash));
             }
         };
         let are_few = parts.iter().map(ByShard::len).sum::<usize>() < SHARDS;
-        for (at, shard) in shards.iter().copied().enumerate() {
+        for (at, of_shard) in of_own.chunk_by(|(one, _), (other, _)| one == other).enumerate() {
             if are_few && at % TOUCHED == 0 {
-                shards.iter().skip(at).take(TOUCHED).copied().for_each(touch);
+                of_own.iter().skip(at).take(TOUCHED).for_each(touch);
             }
-            let ids = || parts.iter().map(|part| part.of_shard(shard));
+            let Some(shard) = of_shard.first().map(|(shard, _)| *shard) else { continue };
+            let ids = || of_shard.iter().map(|(_, ids)| *ids);
             let more: usize = ids().map(<[_]>::len).sum();
             let row = rows.get_mut(shard / ROW - first).map(Arc::make_mut);
             let (Some(changes), Some(base)) = (row.and_then(|row| row.get_mut(shard % ROW)), bases.get(shard)) else {
