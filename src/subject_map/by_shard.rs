@@ -1,7 +1,7 @@
 //! What an update brings, put in the order of the shards.
 
+use super::shards::{SHARDS, shard_of};
 use super::table::hash;
-use super::{SHARDS, shard_of};
 
 /// Ids in the order of their shards, and otherwise as they came, each with what came with it.
 pub(super) struct ByShard<W> {

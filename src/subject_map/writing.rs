@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::by_shard::ByShard;
 use super::filter::Filter;
+use super::shards::{Changes, ROW, Row, SHARDS, are_many};
 use super::table::{Table, hash};
-use super::{Changes, ROW, Row, SHARDS, are_many};
 
 /// So many shards are touched before they are written, so that what is far away is fetched for all of them at once. Of
 /// more ids than shards, those of a shard are fetched together anyway.

@@ -9,11 +9,13 @@ use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use tokio::sync::OnceCell;
+use withheld::domain::ids::Revision;
 use withheld::journal::redis::{RedisJournal, RedisOptions};
-use withheld::journal::{Hash, Journal};
+use withheld::journal::{AppendError, Hash, Journal, Position, ReadError, StoredEntry};
 
 use super::{Backend, Damage, cut, flipped};
 use crate::redis::cluster::Cluster;
+use crate::redis::eventually;
 use crate::redis::sentinel::SentinelGroup;
 use crate::redis::servers::RedisServer;
 
@@ -76,6 +78,41 @@ impl Servers for Cluster {
     }
 }
 
+/// Appends once the primary is in touch with its replicas. While other tests keep the disk busy, a replica may not be heard of
+/// for longer than two seconds; then nothing is written, and that is said.
+struct Patient(RedisJournal);
+
+#[async_trait]
+impl Journal for Patient {
+    async fn append(&self, expected: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
+        eventually("the replicas are in touch", async || match self.0.append(expected, payloads.clone()).await {
+            Err(AppendError::NotDurable(why)) if why.contains("in touch") => None,
+            outcome => Some(outcome),
+        })
+        .await
+    }
+
+    async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
+        self.0.read(after, limit).await
+    }
+
+    async fn tail(&self) -> Result<Position, ReadError> {
+        self.0.tail().await
+    }
+
+    async fn position(&self, revision: Revision) -> Result<Option<Position>, ReadError> {
+        self.0.position(revision).await
+    }
+
+    async fn examine(&self) -> Result<(), ReadError> {
+        self.0.examine().await
+    }
+
+    async fn changed(&self, seen: Revision) {
+        self.0.changed(seen).await;
+    }
+}
+
 /// A journal on such servers.
 pub struct OnRedis<S> {
     servers: Arc<S>,
@@ -103,7 +140,7 @@ impl<S: Servers> Backend for OnRedis<S> {
     async fn open(&self) -> Arc<dyn Journal> {
         let journal = RedisJournal::open(mk_options(&self.servers.url(), &self.namespace)).unwrap();
         journal.connected().await;
-        Arc::new(journal)
+        Arc::new(Patient(journal))
     }
 
     async fn damage(&self, damage: Damage) {
