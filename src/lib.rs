@@ -39,6 +39,7 @@ pub mod server;
 
 pub mod clock;
 pub mod config;
+pub mod machine;
 pub mod stop;
 pub mod telemetry;
 

@@ -6,7 +6,6 @@
 mod restore;
 
 use std::collections::BTreeSet;
-use std::num::NonZero;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -26,9 +25,6 @@ pub use restore::Restore;
 
 /// Commands are remembered for repetition until this many others have come after them.
 const REMEMBERED_REQUESTS: usize = 65_536;
-
-/// At most so many threads put what orders hold among the holdings once all is loaded.
-const THREADS: usize = 8;
 
 /// An entry that cannot follow on this state: the journal and this program disagree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -190,12 +186,11 @@ impl State {
         self
     }
 
-    /// Ends being loaded.
-    pub fn settle(&mut self) {
+    /// Ends being loaded: by so many threads what waited is put among the holdings.
+    pub fn settle(&mut self, threads: usize) {
         let waiting = self.loading.take().unwrap_or_default();
         let orders: Vec<_> =
             waiting.iter().filter_map(|number| self.order_by_number(*number).map(Arc::clone)).collect();
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
         self.holdings.add(&orders, threads);
     }
 

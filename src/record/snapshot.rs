@@ -21,6 +21,7 @@ use crate::domain::order::Order;
 use crate::domain::protection::Protection;
 use crate::domain::state::{Restore, State};
 use crate::journal::{Hash, Position};
+use crate::machine;
 
 const MAGIC: &[u8; 16] = b"withheld snap 1\n";
 const FORMAT: u32 = 1;
@@ -162,7 +163,7 @@ impl SnapshotFile {
         let at = decode::required_time(header.at, "at").map_err(|e| self.damaged(e))?;
         let hash: [u8; 32] = header.hash.try_into().map_err(|_| self.damaged("its header has no hash"))?;
         let revision = Revision::new(header.revision);
-        let state = restore.finish(revision, at);
+        let state = restore.finish(revision, at, machine::cores());
         if header.format != FORMAT || state.orders().len() as u64 != header.orders {
             return Err(self.damaged("it is not whole"));
         }

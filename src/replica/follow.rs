@@ -12,6 +12,7 @@ use crate::clock::jittered;
 use crate::domain::state::{State, Touched};
 use crate::index::{Index, Snapshot};
 use crate::journal::{Follower, Hash, Journal, Position, StoredEntry};
+use crate::machine;
 use crate::metrics;
 use crate::record::decode;
 use crate::subject_map::Changes;
@@ -72,7 +73,7 @@ pub async fn run(
         let entries = tokio::select! {
             biased;
             () = stop.cancelled() => {
-                fold.state.settle();
+                fold.state.settle(machine::cores());
                 return snapshots.close(fold.state, fold.hash).await;
             }
             () = following.boundary() => Ok(None),
@@ -97,7 +98,10 @@ pub async fn run(
         };
         following.in_reach();
         if entries.as_ref().is_some_and(Vec::is_empty) {
-            following.level(&mut fold);
+            if !following.level_before {
+                fold = following.loaded(fold).await?;
+            }
+            following.replica.level();
             snapshots.keep(&fold.state, fold.hash);
             continue;
         }
@@ -241,14 +245,18 @@ impl Following {
         (self.backoff, self.told) = (BACKOFF.0, String::new());
     }
 
-    fn level(&mut self, fold: &mut Fold) {
-        if !self.level_before {
-            self.level_before = true;
-            fold.state.settle();
-            let index = fold.index.rebuild(&fold.state, self.replica.0.clock.now());
-            self.publish(fold, index);
-            info!(revision = %fold.state.revision(), orders = fold.state.orders().len(), "level with the journal");
-        }
-        self.replica.level();
+    /// For the first time all of the journal is folded: it is put in order and published.
+    async fn loaded(&mut self, mut fold: Fold) -> Result<Fold, ReplicaError> {
+        let now = self.replica.0.clock.now();
+        let settled = tokio::task::spawn_blocking(move || {
+            fold.state.settle(machine::cores());
+            let index = fold.index.rebuild(&fold.state, now);
+            (fold, index)
+        });
+        let (fold, index) = settled.await.map_err(|_| ReplicaError::BrokenOff)?;
+        self.level_before = true;
+        self.publish(&fold, index);
+        info!(revision = %fold.state.revision(), orders = fold.state.orders().len(), "level with the journal");
+        Ok(fold)
     }
 }

@@ -44,6 +44,7 @@ use crate::desk;
 use crate::http::{Http, Pages};
 use crate::journal::redis::SetUpError;
 use crate::journal::sqlite::OpenError;
+use crate::machine;
 use crate::metrics::{self, Doorkeeping, Tallies, Why, calls::Calls, verdicts::Verdicts};
 use crate::net::{Budget, Door, Drain, Grpc, Http1, Pace, Places, RequestBody, Tls};
 use crate::pb::v1 as pb;
@@ -324,9 +325,7 @@ pub async fn run(
     };
     let local = |listener: &std::net::TcpListener, address| listener.local_addr().unwrap_or(address);
     let (query_address, admin_address) = (local(&first, args.listen), local(&admin, args.admin_listen));
-    let threads = args
-        .query_threads
-        .map_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
+    let threads = args.query_threads.map_or_else(machine::cores, usize::from);
     let mut listeners = vec![first];
     for _ in 1..threads {
         listeners.push(listen(query_address, true)?);

@@ -152,7 +152,7 @@ impl SubjectMap {
             self.untidy = self.untidy.max(part.untidy);
             self.filter.count(part.news);
         }
-        if ids >= SHARDS {
+        if ids >= SHARDS && self.bases.iter().any(|base| base.len() == 0) {
             self.found();
         }
     }

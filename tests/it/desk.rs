@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use withheld::clock::Clock;
 use withheld::desk::{self, Desk, DeskError, Done};
@@ -39,8 +39,9 @@ enum Fate {
     LostUnheard,
 }
 
-/// A journal whose appends are counted and wait for a permit each.
+/// A journal whose appends are counted and wait for a permit each, and of which followers see only so much.
 struct Held<J> {
+    shown: watch::Sender<Revision>,
     inner: J,
     permits: Semaphore,
     appends: AtomicUsize,
@@ -50,7 +51,8 @@ struct Held<J> {
 impl<J: Journal> Held<J> {
     fn new(inner: J, permits: usize) -> Arc<Self> {
         let (permits, fates) = (Semaphore::new(permits), std::sync::Mutex::default());
-        Arc::new(Self { inner, permits, appends: AtomicUsize::new(0), fates })
+        let shown = watch::Sender::new(Revision::new(u64::MAX));
+        Arc::new(Self { shown, inner, permits, appends: AtomicUsize::new(0), fates })
     }
 
     /// What becomes of the next appends; those after them are done.
@@ -77,7 +79,10 @@ impl<J: Journal> Journal for Held<J> {
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
-        self.inner.read(after, limit).await
+        let shown = *self.shown.borrow();
+        let mut entries = self.inner.read(after, limit).await?;
+        entries.retain(|entry| entry.position().revision <= shown);
+        Ok(entries)
     }
 
     async fn tail(&self) -> Result<Position, ReadError> {
@@ -90,6 +95,7 @@ impl<J: Journal> Journal for Held<J> {
 
     async fn changed(&self, seen: Revision) {
         self.inner.changed(seen).await;
+        self.shown.subscribe().wait_for(|shown| *shown > seen).await.unwrap();
     }
 }
 
@@ -152,6 +158,34 @@ async fn two_hundred_commands_at_once_share_one_append() {
     }
     assert_eq!(journal.appends.load(Ordering::SeqCst), 2);
     assert_eq!(replica.current().state.protections().len(), 201);
+}
+
+/// What the journal has said yes to counts at once for the commands after it; answers wait until it has been followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_group_is_decided_on_what_was_written_and_is_not_followed_yet() {
+    let journal = Held::new(MemoryJournal::default(), 2);
+    let (desk, replica, _stop) = mk_desk(Arc::clone(&journal) as Arc<dyn Journal>).await;
+    journal.shown.send_replace(Revision::START);
+    let mut waiting = Vec::new();
+    for (id, written) in [(1, 1), (1, 1), (2, 2)] {
+        waiting.push(tokio::spawn({
+            let desk = desk.clone();
+            async move { submit(&desk, id).await }
+        }));
+        journal.inner.changed(Revision::new(written - 1)).await;
+    }
+    assert!(waiting.iter().all(|answer| !answer.is_finished()), "answered before it was followed");
+    assert_eq!(replica.current().position().revision, Revision::START);
+    journal.shown.send_replace(Revision::new(u64::MAX));
+    let mut told = Vec::new();
+    for answer in waiting {
+        let done = answer.await.unwrap().unwrap();
+        told.push((done.revision.get(), done.repeated));
+    }
+    told.sort_unstable();
+    assert_eq!(told, [(1, false), (1, true), (2, false)]);
+    assert_eq!(journal.appends.load(Ordering::SeqCst), 2);
+    assert_eq!(replica.current().state.protections().len(), 2);
 }
 
 /// Polls a future once.

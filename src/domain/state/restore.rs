@@ -67,10 +67,10 @@ impl Restore {
         self.0.remember(id, digest, revision);
     }
 
-    /// The state after the entry at `revision`, which was written at `at`.
+    /// The state after the entry at `revision`, which was written at `at`; so many threads share in the last of it.
     #[must_use]
-    pub fn finish(mut self, revision: Revision, at: Timestamp) -> State {
-        self.0.settle();
+    pub fn finish(mut self, revision: Revision, at: Timestamp, threads: usize) -> State {
+        self.0.settle(threads);
         (self.0.revision, self.0.at) = (revision, at);
         self.0
     }
