@@ -172,7 +172,8 @@ async fn the_next_group_is_decided_on_what_was_written_and_is_not_followed_yet()
             let desk = desk.clone();
             async move { submit(&desk, id).await }
         }));
-        journal.inner.changed(Revision::new(written - 1)).await;
+        let written = journal.inner.changed(Revision::new(written - 1));
+        tokio::time::timeout(Duration::from_secs(30), written).await.expect("it is written before it is followed");
     }
     assert!(waiting.iter().all(|answer| !answer.is_finished()), "answered before it was followed");
     assert_eq!(replica.current().position().revision, Revision::START);
