@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::finder::Finder;
 use super::fingerprint::{Element, Fingerprint, Key};
 use super::ids::Subject;
 use super::order::{Order, OrderNo};
@@ -73,8 +74,10 @@ pub struct Holdings {
     accounts: SubjectMap,
     posts: SubjectMap,
     sets: imbl::Vector<Arc<[OrderNo]>>,
-    numbers: imbl::HashMap<Arc<[OrderNo]>, SetNo>,
-    containing: imbl::HashMap<OrderNo, imbl::Vector<SetNo>>,
+    /// Of sets, by the orders in them.
+    numbers: Finder,
+    /// By order, the sets it is in; up to the last that is in any.
+    containing: imbl::Vector<imbl::Vector<SetNo>>,
     /// Of every order with every subject it holds.
     fingerprint: Fingerprint,
 }
@@ -97,7 +100,7 @@ impl Holdings {
 
     /// The sets that an order is in.
     pub fn sets_with(&self, order: OrderNo) -> impl Iterator<Item = SetNo> {
-        self.containing.get(&order).into_iter().flatten().copied()
+        self.containing.get(order.0 as usize).into_iter().flatten().copied()
     }
 
     /// The greatest set number given out so far.
@@ -198,16 +201,21 @@ impl Holdings {
         if orders.is_empty() {
             return 0;
         }
-        let orders: Arc<[OrderNo]> = orders.into();
-        if let Some(number) = self.numbers.get(&orders) {
-            return *number;
+        let is_meant = |number| SetNo::try_from(number).is_ok_and(|set| self.orders_in(set) == orders);
+        if let Some(Ok(set)) = self.numbers.find(&*orders, is_meant).map(SetNo::try_from) {
+            return set;
         }
-        self.sets.push_back(Arc::clone(&orders));
-        let number = self.last_set();
-        for order in orders.iter() {
-            self.containing.entry(*order).or_default().push_back(number);
+        let set = self.last_set().saturating_add(1);
+        self.numbers.add(&*orders, set.into(), 0);
+        for order in &orders {
+            while self.containing.len() <= order.0 as usize {
+                self.containing.push_back(imbl::Vector::new());
+            }
+            if let Some(sets) = self.containing.get_mut(order.0 as usize) {
+                sets.push_back(set);
+            }
         }
-        self.numbers.insert(orders, number);
-        number
+        self.sets.push_back(orders.into());
+        set
     }
 }

@@ -10,6 +10,7 @@ pub mod digest;
 pub mod due;
 pub mod effect;
 pub mod event;
+mod finder;
 pub mod fingerprint;
 pub mod holdings;
 pub mod ids;

@@ -3,6 +3,7 @@
 //! `apply` is pure and deterministic: the same entries give the same state in every process. A clone shares all it
 //! can, so that a desk may try commands on a copy and readers keep theirs.
 
+mod requests;
 mod restore;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use super::approval::Proposal;
 use super::digest::Digest;
 use super::event::{Entry, Event, Lift, OrderApplied, OrderChange, Recorded};
+use super::finder::Finder;
 use super::fingerprint::{Element, Fingerprint, StateDigest};
 use super::holdings::Holdings;
 use super::ids::{AccountId, OrderId, RequestId, Revision, Subject, UploadId};
@@ -21,10 +23,9 @@ use super::order::{Order, OrderNo};
 use super::protection::{Category, Protection};
 use crate::subject_map::Changes;
 
-pub use restore::Restore;
+use requests::Requests;
 
-/// Commands are remembered for repetition until this many others have come after them.
-const REMEMBERED_REQUESTS: usize = 65_536;
+pub use restore::Restore;
 
 /// An entry that cannot follow on this state: the journal and this program disagree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,14 +79,13 @@ pub struct State {
     revision: Revision,
     at: Timestamp,
     orders: imbl::Vector<Arc<Order>>,
-    order_numbers: imbl::HashMap<OrderId, OrderNo>,
+    order_numbers: Finder,
     holdings: Holdings,
     boundaries: imbl::OrdSet<(Timestamp, OrderNo)>,
     protections: imbl::OrdMap<AccountId, Protection>,
     uploads: imbl::OrdMap<UploadId, Arc<Upload>>,
-    requests: imbl::HashMap<RequestId, (Digest, Revision)>,
-    request_order: imbl::Vector<RequestId>,
-    /// Of all this but the holdings, which keep their own, and the revision and time.
+    requests: Requests,
+    /// Of all this but the holdings and requests, which keep their own, and the revision and time.
     fingerprint: Fingerprint,
     /// While it is loaded: the orders of which nothing is among the holdings yet.
     loading: Option<BTreeSet<OrderNo>>,
@@ -108,7 +108,7 @@ impl State {
     /// with every change, so that asking costs nothing.
     #[must_use]
     pub fn digest(&self) -> StateDigest {
-        let mut whole = self.fingerprint.and(self.holdings.fingerprint());
+        let mut whole = self.fingerprint.and(self.holdings.fingerprint()).and(self.requests.fingerprint());
         whole.add(Element::time(self.revision, self.at));
         whole.digest()
     }
@@ -122,7 +122,8 @@ impl State {
     /// An order.
     #[must_use]
     pub fn order(&self, id: &OrderId) -> Option<&Arc<Order>> {
-        self.order_numbers.get(id).and_then(|number| self.order_by_number(*number))
+        let there = |number: u64| self.orders.get(number as usize);
+        self.order_numbers.find(id, |number| there(number).is_some_and(|order| order.id() == id)).and_then(there)
     }
 
     /// An order by its number.
@@ -170,12 +171,12 @@ impl State {
     /// Where a command was written and what it said, if it is remembered.
     #[must_use]
     pub fn request(&self, id: &RequestId) -> Option<(Digest, Revision)> {
-        self.requests.get(id).copied()
+        self.requests.get(id)
     }
 
     /// The commands remembered, oldest first.
     pub fn requests(&self) -> impl Iterator<Item = (&RequestId, Digest, Revision)> {
-        self.request_order.iter().filter_map(|id| self.request(id).map(|(digest, revision)| (id, digest, revision)))
+        self.requests.iter()
     }
 
     /// Begins to be loaded: until [`State::settle`] nothing may be read of it. While nobody looks, what orders hold can
@@ -218,7 +219,7 @@ impl State {
         }
         let recorded = Recorded { revision, at: entry.at, by: entry.by.clone() };
         let touched = self.fold(recorded, &entry.event).map_err(|why| ApplyError::Senseless { revision, why })?;
-        self.remember(entry.by.request_id.clone(), entry.by.request_digest, revision);
+        self.requests.put(entry.by.request_id.clone(), entry.by.request_digest, revision);
         self.revision = revision;
         self.at = self.at.max(entry.at);
         Ok(touched)
@@ -291,7 +292,7 @@ impl State {
         proposal: Option<&Proposal>,
     ) -> Result<Touched, String> {
         let id = &applied.spec.order_id;
-        if self.order_numbers.contains_key(id) {
+        if self.order(id).is_some() {
             return Err(format!("order `{id}` is recorded twice"));
         }
         let mut items = match &applied.upload {
@@ -315,7 +316,7 @@ impl State {
     fn add_order(&mut self, order: Order) {
         let (number, order) = (order.number(), Arc::new(order));
         order.elements().for_each(|element| self.fingerprint.add(element));
-        self.order_numbers.insert(order.id().clone(), number);
+        self.order_numbers.add(order.id(), number.0.into(), 0);
         self.orders.push_back(Arc::clone(&order));
         if order.applied().is_some() {
             self.enter(order);
@@ -374,19 +375,5 @@ impl State {
             self.enter(order);
         }
         Ok(Touched { order: Some(number) })
-    }
-
-    fn remember(&mut self, id: RequestId, digest: Digest, revision: Revision) {
-        self.fingerprint.add(Element::request(&id, digest, revision));
-        match self.requests.insert(id.clone(), (digest, revision)) {
-            Some((digest, revision)) => self.fingerprint.remove(Element::request(&id, digest, revision)),
-            None => self.request_order.push_back(id),
-        }
-        if self.request_order.len() > REMEMBERED_REQUESTS
-            && let Some(oldest) = self.request_order.pop_front()
-            && let Some((digest, revision)) = self.requests.remove(&oldest)
-        {
-            self.fingerprint.remove(Element::request(&oldest, digest, revision));
-        }
     }
 }

@@ -53,20 +53,37 @@ struct Ground {
     notice: Arc<Notice>,
 }
 
-/// What a holding set amounts to at the time of the snapshot.
+/// What a holding set amounts to at the time of the snapshot: its orders in force, and those that may be told about first.
+///
+/// The first is in place, since nearly always it is the only one: what a query is answered from is all in one place. (With
+/// 10 M subjects of 2,000 orders, in a batch of which one in a hundred is withheld, a look-up took 3 ns more when it was not.)
 #[derive(Debug, Clone, Default)]
 struct Verdict {
-    /// **Union** of all grounds.
-    countries: CountrySet,
-    grounds: Arc<[Ground]>,
+    first: Option<Ground>,
+    others: Option<Arc<[Ground]>>,
 }
 
 impl Verdict {
+    fn of(mut grounds: impl ExactSizeIterator<Item = Ground>) -> Self {
+        let first = grounds.next();
+        Self { first, others: (grounds.len() > 0).then(|| grounds.collect()) }
+    }
+
+    fn grounds(&self) -> impl Iterator<Item = &Ground> {
+        self.first.iter().chain(self.others.as_deref().unwrap_or_default())
+    }
+
+    /// **Union**: withheld if on any ground.
     fn notice_for(&self, viewer: Viewer, policy: UnknownViewerPolicy) -> Option<&Notice> {
-        if !self.countries.withheld_for(viewer, policy) {
-            return None;
-        }
-        self.grounds.iter().find(|ground| ground.countries.withheld_for(viewer, policy)).map(|ground| &*ground.notice)
+        self.grounds().find(|ground| ground.countries.withheld_for(viewer, policy)).map(|ground| &*ground.notice)
+    }
+
+    fn countries(&self) -> CountrySet {
+        self.grounds().fold(CountrySet::EMPTY, |all, ground| all.union(ground.countries))
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.others.as_deref().map_or(0, size_of_val)
     }
 }
 
@@ -150,7 +167,7 @@ impl Snapshot {
     /// Where the subject is withheld.
     #[must_use]
     pub fn countries(&self, subject: Subject) -> CountrySet {
-        self.verdict(subject).map_or(CountrySet::EMPTY, |verdict| verdict.countries)
+        self.verdict(subject).map_or(CountrySet::EMPTY, Verdict::countries)
     }
 
     /// How many accounts and posts orders hold, in force or not.
@@ -162,8 +179,7 @@ impl Snapshot {
     /// The memory that it takes, in bytes, without what it shares with all others of this process.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let verdicts = self.verdicts.iter().map(|verdict| size_of_val(&*verdict.grounds) + size_of::<Verdict>());
-        self.accounts.bytes() + self.posts.bytes() + verdicts.sum::<usize>()
+        self.accounts.bytes() + self.posts.bytes() + self.verdicts.iter().map(Verdict::bytes).sum::<usize>()
     }
 
     /// Whether nothing is held.
@@ -237,7 +253,5 @@ fn verdict_of(state: &State, set: SetNo, now: Timestamp) -> Verdict {
     let grounds = in_force
         .iter()
         .map(|order| Ground { countries: order.spec().territory.countries(), notice: Arc::new(Notice::of(order)) });
-    let grounds: Arc<[Ground]> = grounds.collect();
-    let countries = grounds.iter().fold(CountrySet::EMPTY, |all, ground| all.union(ground.countries));
-    Verdict { countries, grounds }
+    Verdict::of(grounds)
 }

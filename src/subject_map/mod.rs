@@ -96,7 +96,9 @@ impl SubjectMap {
         // The lines of what is left are fetched together, too: the first step of a look-up without what depends on it.
         for id in places.iter().filter_map(|at| ids.get(*at as usize)) {
             let hash = hash(*id);
-            std::hint::black_box(self.bases.get(shard_of(hash)).and_then(|base| base.first_id(hash)));
+            for table in [self.changes_of(shard_of(hash)), self.bases.get(shard_of(hash))].into_iter().flatten() {
+                table.fetch(hash);
+            }
         }
         places.into_iter().filter_map(|at| {
             let id = *ids.get(at as usize)?;

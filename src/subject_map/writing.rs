@@ -47,7 +47,9 @@ impl Writing<'_> {
         let touch = |(shard, ids): &(usize, &[(u64, W)])| {
             for (id, _) in *ids {
                 let hash = hash(*id);
-                std::hint::black_box(bases.get(*shard).and_then(|base| base.first_id(hash)));
+                if let Some(base) = bases.get(*shard) {
+                    base.fetch(hash);
+                }
                 std::hint::black_box(filter.may_have(hash));
             }
         };

@@ -36,7 +36,7 @@ impl Restore {
     ) -> Result<(), String> {
         let mut items = Items::default();
         items.push(Arc::clone(&event.items));
-        if items.len() != event.dispositions.len() || self.0.order_numbers.contains_key(&event.spec.order_id) {
+        if items.len() != event.dispositions.len() || self.0.order(&event.spec.order_id).is_some() {
             return Err(format!("order `{}` does not fit", event.spec.order_id));
         }
         let number = OrderNo(u32::try_from(self.0.orders.len()).map_err(|_| "too many orders".to_owned())?);
@@ -64,7 +64,7 @@ impl Restore {
 
     /// A remembered command; oldest first.
     pub fn request(&mut self, id: RequestId, digest: Digest, revision: Revision) {
-        self.0.remember(id, digest, revision);
+        self.0.requests.put(id, digest, revision);
     }
 
     /// The state after the entry at `revision`, which was written at `at`; so many threads share in the last of it.

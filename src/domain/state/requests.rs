@@ -1,0 +1,77 @@
+//! The commands that are remembered, so that one that is sent again is known.
+
+use crate::domain::digest::Digest;
+use crate::domain::finder::Finder;
+use crate::domain::fingerprint::{Element, Fingerprint};
+use crate::domain::ids::{RequestId, Revision};
+
+/// Commands are remembered for repetition until this many others have come after them.
+const REMEMBERED: usize = 65_536;
+
+/// What is remembered of a command.
+#[derive(Debug, Clone)]
+struct Request {
+    id: RequestId,
+    digest: Digest,
+    revision: Revision,
+}
+
+impl Request {
+    fn element(&self) -> Element {
+        Element::request(&self.id, self.digest, self.revision)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Requests {
+    /// Oldest first.
+    remembered: imbl::Vector<Request>,
+    /// How many have been forgotten. What is remembered is numbered on from there.
+    forgotten: u64,
+    numbers: Finder,
+    fingerprint: Fingerprint,
+}
+
+impl Requests {
+    fn place_of(&self, id: &RequestId) -> Option<usize> {
+        let place = |number: u64| number.checked_sub(self.forgotten).map(|place| place as usize);
+        let is_meant = |number| place(number).and_then(|at| self.remembered.get(at)).is_some_and(|there| there.id == *id);
+        self.numbers.find(id, is_meant).and_then(place)
+    }
+
+    /// What it said and where it was written.
+    pub(super) fn get(&self, id: &RequestId) -> Option<(Digest, Revision)> {
+        let request = self.remembered.get(self.place_of(id)?)?;
+        Some((request.digest, request.revision))
+    }
+
+    /// All of them, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&RequestId, Digest, Revision)> {
+        self.remembered.iter().map(|request| (&request.id, request.digest, request.revision))
+    }
+
+    /// Remembers one. It may be there already, and stays in its place then.
+    pub(super) fn put(&mut self, id: RequestId, digest: Digest, revision: Revision) {
+        let request = Request { id, digest, revision };
+        self.fingerprint.add(request.element());
+        if let Some(there) = self.place_of(&request.id).and_then(|at| self.remembered.get_mut(at)) {
+            let before = std::mem::replace(there, request);
+            self.fingerprint.remove(before.element());
+            return;
+        }
+        self.numbers.add(&request.id, self.forgotten + self.remembered.len() as u64, self.forgotten);
+        self.remembered.push_back(request);
+        if self.remembered.len() > REMEMBERED
+            && let Some(oldest) = self.remembered.pop_front()
+        {
+            self.forgotten += 1;
+            self.fingerprint.remove(oldest.element());
+        }
+    }
+
+    /// Of all of them, for the state's digest.
+    pub(super) const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+}
