@@ -294,7 +294,15 @@ impl CountrySet {
 
     /// The countries it names, by code.
     pub fn iter(&self) -> impl Iterator<Item = CountryCode> + '_ {
-        CountryCode::all().filter(|country| self.names(country.0))
+        let of_word = |(at, word): (u8, &u64)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = rest.trailing_zeros() as u8;
+                rest &= rest.checked_sub(1)?;
+                Some(CountryCode(at << 6 | bit))
+            })
+        };
+        (0..).zip(&self.0).flat_map(of_word).filter(|country| country.0 != WORLDWIDE)
     }
 
     /// The codes it names, sorted; `XX` stands for everywhere.

@@ -201,12 +201,11 @@ impl Holdings {
         if orders.is_empty() {
             return 0;
         }
-        let is_meant = |number| SetNo::try_from(number).is_ok_and(|set| self.orders_in(set) == orders);
-        if let Some(Ok(set)) = self.numbers.find(&*orders, is_meant).map(SetNo::try_from) {
+        if let Some(set) = self.numbers.find(&*orders, |set| self.orders_in(set) == orders) {
             return set;
         }
         let set = self.last_set().saturating_add(1);
-        self.numbers.add(&*orders, set.into(), 0);
+        self.numbers.add(&*orders, set, |_| true);
         for order in &orders {
             while self.containing.len() <= order.0 as usize {
                 self.containing.push_back(imbl::Vector::new());

@@ -91,7 +91,8 @@ pub struct Order {
     approved: Option<usize>,
     /// What the desk decided when it was proposed, if it was.
     first_proposal: Option<Proposal>,
-    approval: Option<Approval>,
+    /// Few have one, and it takes more room than all the rest.
+    approval: Option<Box<Approval>>,
     lifted_items: imbl::OrdMap<u32, Timestamp>,
 }
 
@@ -107,7 +108,7 @@ impl Order {
     ) -> Self {
         let of_apply = |proposal: &Proposal| {
             let (proposed, proposal) = (recorded.clone(), proposal.clone());
-            Approval { of: Proposed::Apply, proposed, proposal, decided: None }
+            Box::new(Approval { of: Proposed::Apply, proposed, proposal, decided: None })
         };
         Self {
             number,
@@ -175,8 +176,8 @@ impl Order {
 
     /// The last change of it that took two.
     #[must_use]
-    pub const fn approval(&self) -> Option<&Approval> {
-        self.approval.as_ref()
+    pub fn approval(&self) -> Option<&Approval> {
+        self.approval.as_deref()
     }
 
     /// When that lapses, or has lapsed, unless somebody decides: nothing waits for longer than the order itself lasts.
@@ -189,7 +190,7 @@ impl Order {
     /// What waits for a second person at a time not earlier than its last change.
     #[must_use]
     pub fn waits(&self, now: Timestamp) -> Option<&Approval> {
-        let approval = self.approval.as_ref().filter(|approval| approval.decided.is_none())?;
+        let approval = self.approval().filter(|approval| approval.decided.is_none())?;
         let open = self.standing != Standing::Lifted && self.approval_lapses_at().is_some_and(|end| now < end);
         open.then_some(approval)
     }
@@ -330,7 +331,8 @@ impl Order {
             }
             OrderChange::LiftProposed(lift, proposal) => {
                 let (of, proposal) = (Proposed::Lift(lift.clone()), proposal.clone());
-                self.approval = Some(Approval { of, proposed: recorded.clone(), proposal, decided: None });
+                let approval = Approval { of, proposed: recorded.clone(), proposal, decided: None };
+                self.approval = Some(Box::new(approval));
             }
             OrderChange::LiftApproved(_) => decided(Verdict::Approved),
             OrderChange::Lifted | OrderChange::ItemsLifted(_) | OrderChange::Correspondence(_) => {}

@@ -122,7 +122,7 @@ impl State {
     /// An order.
     #[must_use]
     pub fn order(&self, id: &OrderId) -> Option<&Arc<Order>> {
-        let there = |number: u64| self.orders.get(number as usize);
+        let there = |number| self.order_by_number(OrderNo(number));
         self.order_numbers.find(id, |number| there(number).is_some_and(|order| order.id() == id)).and_then(there)
     }
 
@@ -316,7 +316,7 @@ impl State {
     fn add_order(&mut self, order: Order) {
         let (number, order) = (order.number(), Arc::new(order));
         order.elements().for_each(|element| self.fingerprint.add(element));
-        self.order_numbers.add(order.id(), number.0.into(), 0);
+        self.order_numbers.add(order.id(), number.0, |_| true);
         self.orders.push_back(Arc::clone(&order));
         if order.applied().is_some() {
             self.enter(order);

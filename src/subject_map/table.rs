@@ -84,12 +84,12 @@ impl Table {
         places.filter(|(_, id)| *id != FREE).map(|(place, id)| (id, number(numbers, place)))
     }
 
-    /// To change it where it is, if nobody shares it and there is room for so many more.
+    /// To change it, if there is room for so many more. If somebody shares it, it is another one from here on.
     pub(super) fn edit(&mut self, more: usize) -> Option<Edit<'_>> {
         if self.len + more > self.lines.len() / 3 * OF_SIXTEEN {
             return None;
         }
-        let lines = Arc::get_mut(&mut self.lines)?;
+        let lines = Arc::make_mut(&mut self.lines);
         let (ids, numbers) = lines.split_at_mut(ids(lines));
         Some(Edit { ids, numbers, len: &mut self.len })
     }

@@ -27,17 +27,17 @@ impl Request {
 pub(super) struct Requests {
     /// Oldest first.
     remembered: imbl::Vector<Request>,
-    /// How many have been forgotten. What is remembered is numbered on from there.
-    forgotten: u64,
+    /// The number of the first. Numbers go round.
+    first: u32,
     numbers: Finder,
     fingerprint: Fingerprint,
 }
 
 impl Requests {
     fn place_of(&self, id: &RequestId) -> Option<usize> {
-        let place = |number: u64| number.checked_sub(self.forgotten).map(|place| place as usize);
-        let is_meant = |number| place(number).and_then(|at| self.remembered.get(at)).is_some_and(|there| there.id == *id);
-        self.numbers.find(id, is_meant).and_then(place)
+        let place = |number: u32| number.wrapping_sub(self.first) as usize;
+        let is_meant = |number| self.remembered.get(place(number)).is_some_and(|there| there.id == *id);
+        self.numbers.find(id, is_meant).map(place)
     }
 
     /// What it said and where it was written.
@@ -60,12 +60,13 @@ impl Requests {
             self.fingerprint.remove(before.element());
             return;
         }
-        self.numbers.add(&request.id, self.forgotten + self.remembered.len() as u64, self.forgotten);
+        let (first, len) = (self.first, self.remembered.len());
+        self.numbers.add(&request.id, first.wrapping_add(len as u32), |number| number.wrapping_sub(first) as usize <= len);
         self.remembered.push_back(request);
         if self.remembered.len() > REMEMBERED
             && let Some(oldest) = self.remembered.pop_front()
         {
-            self.forgotten += 1;
+            self.first = self.first.wrapping_add(1);
             self.fingerprint.remove(oldest.element());
         }
     }
