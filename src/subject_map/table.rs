@@ -41,20 +41,33 @@ impl Table {
         Self { lines: std::iter::repeat_n(Line([FREE; IDS]), thirds * 3).collect(), len: 0 }
     }
 
+    /// One with room for so many entries, and these, of which none comes twice.
+    fn of(room: usize, entries: impl Iterator<Item = (u64, u32)>) -> Self {
+        let mut table = Self::with_room(room);
+        if let Some(Edit { ids, numbers, len }) = table.edit(0) {
+            // How many ids each line has: to be read from the line, what was put into it just before would have to arrive there
+            // first. (That took half of the time.)
+            let mut filled = vec![0_u8; ids.len()];
+            entries.for_each(|(id, number)| {
+                let mut at = home(hash(id), filled.len());
+                while let Some(count) = filled.get_mut(at) {
+                    let slot = usize::from(*count);
+                    if let Some(free) = ids.get_mut(at).and_then(|Line(line)| line.get_mut(slot)) {
+                        (*free, *count) = (id, *count + 1);
+                        *len += 1;
+                        return set_number(numbers, at * IDS + slot, number);
+                    }
+                    at = next(at, filled.len());
+                }
+            });
+        }
+        table
+    }
+
     /// The number of an id.
     pub(super) fn get(&self, hash: u64, id: u64) -> Option<u32> {
         let (ids, numbers) = self.lines.split_at_checked(ids(&self.lines))?;
-        let mut at = home(hash, ids.len());
-        loop {
-            let line = ids.get(at)?;
-            if let Some(slot) = line.find(id) {
-                return Some(number(numbers, at * IDS + slot));
-            }
-            if !line.is_full() {
-                return None;
-            }
-            at = next(at, ids.len());
-        }
+        Some(number(numbers, place_of(ids, hash, id)?))
     }
 
     /// Reads from where an id would be, and its number, so that both lines are on their way here when it is looked up.
@@ -79,9 +92,14 @@ impl Table {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.placed().map(|(_, id, number)| (id, number))
+    }
+
+    /// All entries, each with its place, in that order.
+    fn placed(&self) -> impl Iterator<Item = (usize, u64, u32)> {
         let (ids, numbers) = self.lines.split_at(ids(&self.lines));
         let places = ids.iter().flat_map(|Line(line)| line.iter().copied()).enumerate();
-        places.filter(|(_, id)| *id != FREE).map(|(place, id)| (id, number(numbers, place)))
+        places.filter(|(_, id)| *id != FREE).map(|(place, id)| (place, id, number(numbers, place)))
     }
 
     /// To change it, if there is room for so many more. If somebody shares it, it is another one from here on.
@@ -96,25 +114,36 @@ impl Table {
 
     /// Another one with the same entries and room for so many more; and if it had some, for others that come after.
     pub(super) fn roomier(&self, more: usize) -> Self {
-        let mut roomier = Self::with_room(self.len + self.len / 2 + more);
-        roomier.extend(self.iter());
-        roomier
+        Self::of(self.len + self.len / 2 + more, self.iter())
     }
 
     /// Another one with these changes, of which those to 0 are gone.
     pub(super) fn with(&self, changes: &Self) -> Self {
-        let kept = self.iter().filter(|(id, _)| changes.get(hash(*id), *id).is_none());
-        let entries: Vec<(u64, u32)> = kept.chain(changes.iter().filter(|(_, number)| *number != 0)).collect();
-        let mut with = Self::with_room(entries.len());
-        with.extend(entries.into_iter());
-        with
+        // There are fewer changes than entries: they are looked for here, not each entry among them.
+        let (ids, _) = self.lines.split_at(ids(&self.lines));
+        let mut changed: Vec<usize> = changes.iter().filter_map(|(id, _)| place_of(ids, hash(id), id)).collect();
+        changed.sort_unstable();
+        let added = || changes.iter().filter(|(_, number)| *number != 0);
+        let entries = self.len - changed.len() + added().count();
+        let mut changed = changed.into_iter().peekable();
+        let kept = self.placed().filter(|(place, ..)| changed.next_if_eq(place).is_none());
+        Self::of(entries, kept.map(|(_, id, number)| (id, number)).chain(added()))
     }
+}
 
-    /// Adds entries that it does not have yet, and for which it was made.
-    fn extend(&mut self, entries: impl Iterator<Item = (u64, u32)>) {
-        if let Some(mut edit) = self.edit(0) {
-            entries.for_each(|(id, number)| edit.add(hash(id), id, number));
+/// Where an id is, among all places of these lines.
+#[inline]
+fn place_of(ids: &[Line], hash: u64, id: u64) -> Option<usize> {
+    let mut at = home(hash, ids.len());
+    loop {
+        let line = ids.get(at)?;
+        if let Some(slot) = line.find(id) {
+            return Some(at * IDS + slot);
         }
+        if !line.is_full() {
+            return None;
+        }
+        at = next(at, ids.len());
     }
 }
 
@@ -129,19 +158,10 @@ impl Edit<'_> {
     /// Sets the number of an id, given the one it has. There is room for it.
     #[inline]
     pub(super) fn set(&mut self, hash: u64, id: u64, next_number: impl FnOnce(Option<u32>) -> u32) {
-        let lines = self.ids.len();
-        let mut at = home(hash, lines);
-        while let Some(line) = self.ids.get(at) {
-            if let Some(slot) = line.find(id) {
-                let place = at * IDS + slot;
-                return set_number(self.numbers, place, next_number(Some(number(self.numbers, place))));
-            }
-            if !line.is_full() {
-                break;
-            }
-            at = next(at, lines);
+        match place_of(self.ids, hash, id) {
+            Some(place) => set_number(self.numbers, place, next_number(Some(number(self.numbers, place)))),
+            None => self.add(hash, id, next_number(None)),
         }
-        self.add(hash, id, next_number(None));
     }
 
     /// Adds one that it does not have.
