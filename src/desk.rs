@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, Span, debug_span, error, info, warn};
 
 use crate::clock::{Clock, new_id};
+use crate::compute;
 use crate::domain::decide::{Command, Decision, decide};
 use crate::domain::digest::Digest;
 use crate::domain::effect::Effect;
@@ -286,7 +287,7 @@ impl Worker {
         let known = known.filter(|known| known.upto.revision > published.position().revision).unwrap_or_else(followed);
         // A clock set back must not make the record contradict itself.
         let now = published.now(&self.clock).max(known.state.at());
-        let deciding = tokio::task::spawn_blocking(move || decide_group(known, &rules, group, now)).await;
+        let deciding = compute::begin(move || decide_group(known, &rules, group, now)).await;
         if deciding.is_err() {
             error!("deciding broke off; its commands are answered as unknown");
         }

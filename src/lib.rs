@@ -38,6 +38,7 @@ pub mod reload;
 pub mod server;
 
 pub mod clock;
+pub mod compute;
 pub mod config;
 pub mod machine;
 pub mod stop;

@@ -112,7 +112,7 @@ impl Context {
 
 /// Runs a longer computation where it keeps nobody waiting.
 async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| ServiceError::Internal(error.to_string()))
+    crate::compute::begin(work).await.map_err(|error| ServiceError::Internal(error.to_string()))
 }
 
 #[cfg(test)]

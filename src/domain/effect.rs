@@ -21,11 +21,16 @@ pub struct Change {
 }
 
 impl Change {
-    fn count(&mut self, subject: Subject) {
+    const fn count(&mut self, subject: Subject) {
         match subject {
             Subject::Account(_) => self.accounts += 1,
             Subject::Post(_) => self.posts += 1,
         }
+    }
+
+    const fn add(&mut self, more: Self) {
+        self.accounts += more.accounts;
+        self.posts += more.posts;
     }
 }
 
@@ -41,21 +46,19 @@ pub struct Effect {
 }
 
 impl Effect {
-    /// Counts a subject that is dark in `before` and will be in `after`.
-    pub fn count(&mut self, subject: Subject, before: CountrySet, after: CountrySet) {
+    /// Counts subjects that are dark in `before` and will be in `after`.
+    fn count(&mut self, subjects: Change, before: CountrySet, after: CountrySet) {
         let (dark, back) = (after.minus(before), before.minus(after));
         if dark.is_empty() && back.is_empty() {
-            self.unchanged += 1;
+            self.unchanged += subjects.accounts + subjects.posts;
             return;
         }
-        self.changed.count(subject);
+        self.changed.add(subjects);
         for code in dark.codes().into_iter().chain(back.codes()) {
-            self.countries.entry(code).or_default().count(subject);
+            self.countries.entry(code).or_default().add(subjects);
         }
     }
-}
 
-impl Effect {
     /// Adds what changes where to a digest.
     pub(super) fn digest(&self, digest: &mut Digester) {
         for (code, change) in &self.countries {
@@ -63,6 +66,51 @@ impl Effect {
             digest.number(change.accounts);
             digest.number(change.posts);
         }
+    }
+}
+
+/// Subjects of a set.
+struct OfSet {
+    set: SetNo,
+    before: CountrySet,
+    after: CountrySet,
+    subjects: Change,
+}
+
+/// Counts subjects by the set they are in: what changes for one of them changes for all.
+pub(super) struct Tally<F> {
+    /// Where those of a set are dark, and will be.
+    change: F,
+    sets: Vec<OfSet>,
+    places: HashMap<SetNo, usize>,
+    /// Where the one before was counted: most are of the same set as that.
+    last: usize,
+}
+
+impl<F: Fn(SetNo) -> (CountrySet, CountrySet)> Tally<F> {
+    pub(super) fn new(change: F) -> Self {
+        Self { change, sets: Vec::new(), places: HashMap::new(), last: 0 }
+    }
+
+    /// Counts one. Gives whether anything changes for it.
+    pub(super) fn count(&mut self, subject: Subject, set: SetNo) -> bool {
+        if self.sets.get(self.last).is_none_or(|last| last.set != set) {
+            self.last = *self.places.entry(set).or_insert_with(|| {
+                let (before, after) = (self.change)(set);
+                self.sets.push(OfSet { set, before, after, subjects: Change::default() });
+                self.sets.len() - 1
+            });
+        }
+        self.sets.get_mut(self.last).is_some_and(|of_set| {
+            of_set.subjects.count(subject);
+            of_set.before != of_set.after
+        })
+    }
+
+    pub(super) fn effect(self) -> Effect {
+        let mut effect = Effect::default();
+        self.sets.into_iter().for_each(|of_set| effect.count(of_set.subjects, of_set.before, of_set.after));
+        effect
     }
 }
 
@@ -87,16 +135,13 @@ pub fn of_standing(
     to_force: bool,
     now: Timestamp,
 ) -> Effect {
-    let mut effect = Effect::default();
-    let mut known = HashMap::new();
-    for subject in subjects {
-        let set = state.holdings().set_of(subject);
-        let (before, after) = *known.entry(set).or_insert_with(|| {
-            (dark_in(state, set, now, order, from_force), dark_in(state, set, now, order, to_force))
-        });
-        effect.count(subject, before, after);
+    let dark = |set, in_force| dark_in(state, set, now, order, in_force);
+    let mut tally = Tally::new(|set| (dark(set, from_force), dark(set, to_force)));
+    let subjects: Vec<Subject> = subjects.collect();
+    for (subject, set) in subjects.iter().zip(state.holdings().sets_of(&subjects)) {
+        tally.count(*subject, set);
     }
-    effect
+    tally.effect()
 }
 
 /// Where a subject is dark at a time by the orders known now.

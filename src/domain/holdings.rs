@@ -11,8 +11,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::finder::Finder;
 use super::fingerprint::{Element, Fingerprint, Key};
 use super::ids::Subject;
+use super::item::Share;
 use super::order::{Order, OrderNo};
 use crate::subject_map::{Changes, SubjectMap};
+
+/// So many subjects are looked up together.
+const TOGETHER: usize = 1_024;
+
+/// It pays to start a thread for so many.
+const WORTH_A_THREAD: usize = 25_000;
+
+/// Of so many threads, those that are worth it for so many subjects.
+fn threads_for(subjects: usize, threads: usize) -> usize {
+    threads.min(subjects / WORTH_A_THREAD).max(1)
+}
 
 /// Numbers a holding set; 0 is the empty one.
 pub type SetNo = u32;
@@ -92,6 +104,26 @@ impl Holdings {
         }
     }
 
+    /// The sets of many subjects, in their order, sooner than one by one.
+    #[must_use]
+    pub fn sets_of(&self, subjects: &[Subject]) -> Vec<SetNo> {
+        let mut sets = vec![0; subjects.len()];
+        for (subjects, sets) in subjects.chunks(TOGETHER).zip(sets.chunks_mut(TOGETHER)) {
+            let mut find = |map: &SubjectMap, id: fn(&Subject) -> u64| {
+                let ids: Vec<u64> = subjects.iter().map(id).collect();
+                for (at, set) in map.find(&ids) {
+                    if let Some(to) = sets.get_mut(at) {
+                        *to = set;
+                    }
+                }
+            };
+            // No subject has the id 0.
+            find(&self.accounts, |subject| if let Subject::Account(id) = subject { id.get() } else { 0 });
+            find(&self.posts, |subject| if let Subject::Post(id) = subject { id.get() } else { 0 });
+        }
+        sets
+    }
+
     /// The orders in a set, oldest first.
     #[must_use]
     pub fn orders_in(&self, set: SetNo) -> &[OrderNo] {
@@ -138,8 +170,8 @@ impl Holdings {
         self.fingerprint
     }
 
-    /// Orders hold all their items that take effect. Many orders at once take a fraction of the time; several threads share
-    /// in it.
+    /// Orders hold all their items that take effect. Many orders at once take a fraction of the time; so many threads share
+    /// in what is a lot.
     pub(crate) fn add<O: AsRef<Order> + Sync>(&mut self, orders: &[O], threads: usize) {
         let with = |orders: &[OrderNo], order: OrderNo| {
             let mut orders = orders.to_vec();
@@ -149,24 +181,27 @@ impl Holdings {
             orders
         };
         let holders: Vec<Holder> = orders.iter().map(|order| Holder::of(order.as_ref())).collect();
-        let size = orders.len().div_ceil(threads.max(1)).max(1);
-        let parts = || orders.chunks(size).zip((0..).step_by(size)).map(|(orders, first)| (first..).zip(orders));
-        let accounts = parts()
-            .map(|orders| orders.flat_map(|(by, order)| order.as_ref().effective_accounts().map(move |id| (id, by))));
-        let posts = parts()
-            .map(|orders| orders.flat_map(|(by, order)| order.as_ref().effective_posts().map(move |id| (id, by))));
+        let orders = || (0..).zip(orders.iter().map(AsRef::as_ref));
+        let shares = || Share::each(threads_for(orders().map(|(_, order)| order.items().len()).sum(), threads));
+        let accounts = shares()
+            .map(|share| orders().flat_map(move |(by, order)| order.effective_accounts(share).map(move |id| (id, by))));
+        let posts = shares()
+            .map(|share| orders().flat_map(move |(by, order)| order.effective_posts(share).map(move |id| (id, by))));
         self.transit(&holders, accounts.collect(), posts.collect(), with, |all, more| *all = all.and(more));
     }
 
     /// An order does not hold these subjects any more; others may.
-    pub(crate) fn remove(&mut self, order: &Order, subjects: &[Subject]) {
+    pub(crate) fn remove(&mut self, order: &Order, subjects: &[Subject], threads: usize) {
         let without =
             |orders: &[OrderNo], order: OrderNo| orders.iter().copied().filter(|other| *other != order).collect();
         let account = |subject: &Subject| if let Subject::Account(id) = subject { Some((id.get(), 0)) } else { None };
         let post = |subject: &Subject| if let Subject::Post(id) = subject { Some((id.get(), 0)) } else { None };
-        let (accounts, posts) = (subjects.iter().filter_map(account), subjects.iter().filter_map(post));
+        let each = subjects.len().div_ceil(threads_for(subjects.len(), threads)).max(1);
+        let shares = || subjects.chunks(each);
+        let accounts = shares().map(|subjects| subjects.iter().filter_map(account)).collect();
+        let posts = shares().map(|subjects| subjects.iter().filter_map(post)).collect();
         let count = |all: &mut Fingerprint, less| *all = all.without(less);
-        self.transit(&[Holder::of(order)], vec![accounts], vec![posts], without, count);
+        self.transit(&[Holder::of(order)], accounts, posts, without, count);
     }
 
     /// Each subject gets the set that `change` makes of the one it is in and its holder, of which it has the place. There are

@@ -251,6 +251,31 @@ impl ItemChunk {
     }
 }
 
+/// One of so many parts, about as large as each other, that are all together: for one of so many threads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    part: usize,
+    parts: usize,
+}
+
+impl Share {
+    /// The only part.
+    const ALL: Self = Self { part: 0, parts: 1 };
+
+    /// Each of so many.
+    pub(super) fn each(parts: usize) -> impl Iterator<Item = Self> {
+        let parts = parts.max(1);
+        (0..parts).map(move |part| Self { part, parts })
+    }
+
+    /// What of a slice is in it, and how much comes before. Of short ones that begin at one place and the next, each part has some.
+    fn of<T>(self, at: usize, all: &[T]) -> (usize, &[T]) {
+        let until = |part: usize| (all.len() * part + at % self.parts) / self.parts;
+        let (from, end) = (until(self.part), until(self.part + 1));
+        (from, all.get(from..end).unwrap_or_default())
+    }
+}
+
 /// A whole list: its parts, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Items {
@@ -303,32 +328,56 @@ impl Items {
         self.runs().flat_map(|(_, kind, ids)| ids.iter().map(move |id| kind.with(*id)))
     }
 
-    /// The positions and ids of those lines that name an account and were dealt with so that it is dark.
-    pub(super) fn dark_accounts<'a>(&'a self, done: &'a [Disposition]) -> impl Iterator<Item = (u32, u64)> + Clone {
-        self.dark_ids(Some(Kind::Account), done).map(|(position, _, id)| (position, id))
+    /// The same, each with whether the desk declines it.
+    pub(super) fn with_declined(&self) -> impl Iterator<Item = (Resolution, bool)> {
+        self.chunks.iter().flat_map(|chunk| {
+            chunk.runs().flat_map(|(from, kind, ids)| {
+                let declines = |at| chunk.decline_reasons.contains_key(&at);
+                ids.iter().zip(from as u32..).map(move |(id, at)| (kind.with(*id), declines(at)))
+            })
+        })
+    }
+
+    /// The positions and ids of those lines of a share that name an account and were dealt with so that it is dark.
+    pub(super) fn dark_accounts<'a>(
+        &'a self,
+        done: &'a [Disposition],
+        share: Share,
+    ) -> impl Iterator<Item = (u32, u64)> + Clone {
+        self.dark_ids(Some(Kind::Account), done, share).map(|(position, _, id)| (position, id))
     }
 
     /// The same of posts.
-    pub(super) fn dark_posts<'a>(&'a self, done: &'a [Disposition]) -> impl Iterator<Item = (u32, u64)> + Clone {
-        self.dark_ids(Some(Kind::Post), done).map(|(position, _, id)| (position, id))
+    pub(super) fn dark_posts<'a>(
+        &'a self,
+        done: &'a [Disposition],
+        share: Share,
+    ) -> impl Iterator<Item = (u32, u64)> + Clone {
+        self.dark_ids(Some(Kind::Post), done, share).map(|(position, _, id)| (position, id))
     }
 
-    /// The positions and subjects of both.
+    /// The positions and subjects of both, of all lines.
     pub(super) fn dark<'a>(&'a self, done: &'a [Disposition]) -> impl Iterator<Item = (u32, Subject)> + Clone {
         let subject = |(position, kind, id): (u32, Kind, u64)| Some((position, subject_of(kind.with(id))?));
-        self.dark_ids(None, done).filter_map(subject)
+        self.dark_ids(None, done, Share::ALL).filter_map(subject)
     }
 
     fn dark_ids<'a>(
         &'a self,
         only: Option<Kind>,
         done: &'a [Disposition],
+        share: Share,
     ) -> impl Iterator<Item = (u32, Kind, u64)> + Clone {
-        self.runs().filter(move |(_, kind, _)| only.is_none_or(|only| *kind == only)).flat_map(|(from, kind, ids)| {
-            let done = done.get(from..).unwrap_or_default();
-            let dealt_with = ids.iter().zip(done).zip(from as u32..);
-            dealt_with.filter_map(move |((id, done), position)| done.takes_effect().then_some((position, kind, *id)))
-        })
+        self.runs().filter(move |(_, kind, _)| only.is_none_or(|only| *kind == only)).flat_map(
+            move |(from, kind, ids)| {
+                let (before, ids) = share.of(from, ids);
+                let from = from + before;
+                let done = done.get(from..).unwrap_or_default();
+                let dealt_with = ids.iter().zip(done).zip(from as u32..);
+                dealt_with
+                    .filter_map(move |((id, done), position)| done.takes_effect().then_some((position, kind, *id)))
+            },
+        )
     }
 
     /// The line at a position from 0.

@@ -9,7 +9,7 @@ use super::digest::Digest;
 use super::event::{Lift, OrderApplied, OrderChange, Recorded};
 use super::fingerprint::{Element, Key};
 use super::ids::{OrderId, Subject, UploadId};
-use super::item::{Disposition, Items};
+use super::item::{Disposition, Items, Share};
 use super::spec::{OrderSpec, words};
 
 words! {
@@ -372,14 +372,14 @@ impl Order {
         self.not_lifted(self.items.dark(&self.dispositions))
     }
 
-    /// The accounts among them.
-    pub(crate) fn effective_accounts(&self) -> impl Iterator<Item = u64> + Clone {
-        self.not_lifted(self.items.dark_accounts(&self.dispositions)).map(|(_, id)| id)
+    /// The accounts among them, of a share of all items.
+    pub(super) fn effective_accounts(&self, share: Share) -> impl Iterator<Item = u64> + Clone {
+        self.not_lifted(self.items.dark_accounts(&self.dispositions, share)).map(|(_, id)| id)
     }
 
     /// The posts among them.
-    pub(crate) fn effective_posts(&self) -> impl Iterator<Item = u64> + Clone {
-        self.not_lifted(self.items.dark_posts(&self.dispositions)).map(|(_, id)| id)
+    pub(super) fn effective_posts(&self, share: Share) -> impl Iterator<Item = u64> + Clone {
+        self.not_lifted(self.items.dark_posts(&self.dispositions, share)).map(|(_, id)| id)
     }
 
     fn not_lifted<T>(&self, items: impl Iterator<Item = (u32, T)> + Clone) -> impl Iterator<Item = (u32, T)> + Clone {

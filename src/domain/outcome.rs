@@ -1,14 +1,14 @@
 //! What an order would do on a state: the one computation behind a preview, an application and an approval.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 
 use super::approval::Ground;
 use super::digest::{Digest, Digester};
-use super::effect::{Effect, countries_now};
+use super::effect::{Effect, Tally, countries_now};
 use super::ids::{AccountId, Subject};
-use super::item::{Disposition, Item, Items};
+use super::item::{Disposition, Items};
 use super::locator::Resolution;
 use super::spec::{Instrument, OrderSpec};
 use super::state::State;
@@ -47,8 +47,9 @@ fn dispose(state: &State, spec: &OrderSpec, items: &Items) -> Vec<Disposition> {
     let overridden: HashSet<AccountId> =
         spec.protected_override.iter().flat_map(|o| o.accounts.iter().copied()).collect();
     let mut seen: HashSet<Subject, foldhash::fast::FixedState> = HashSet::default();
-    let mut one = |item: Item<'_>| {
-        let subject = match item.resolution {
+    seen.reserve(items.len());
+    let mut one = |(resolution, is_declined)| {
+        let subject = match resolution {
             Resolution::Subject(subject) => subject,
             Resolution::Unresolved(_) => return Disposition::Unresolved,
             Resolution::Unsupported(_) => return Disposition::Unsupported,
@@ -56,7 +57,7 @@ fn dispose(state: &State, spec: &OrderSpec, items: &Items) -> Vec<Disposition> {
         if !seen.insert(subject) {
             return Disposition::Duplicate;
         }
-        if item.decline_reason.is_some() {
+        if is_declined {
             return Disposition::DeclinedByDesk;
         }
         match subject {
@@ -69,7 +70,9 @@ fn dispose(state: &State, spec: &OrderSpec, items: &Items) -> Vec<Disposition> {
             _ => Disposition::Withheld,
         }
     };
-    items.iter().map(&mut one).collect()
+    let mut dispositions = Vec::with_capacity(items.len());
+    items.with_declined().for_each(|item| dispositions.push(one(item)));
+    dispositions
 }
 
 /// What changes for viewers once the order is in force, and the digest of that with all else that applying does.
@@ -85,10 +88,15 @@ fn effect(
     digest.text(content.as_bytes());
     spec.territory.countries().codes().iter().for_each(|code| digest.text(code));
     digest.text(spec.confidentiality.as_str());
-    let mut effect = Effect::default();
-    let mut known = HashMap::new();
     let added = spec.territory.countries();
-    for (resolution, disposition) in items.resolutions().zip(dispositions) {
+    let mut tally = Tally::new(|set| {
+        let before = countries_now(state, set, now);
+        (before, before.union(added))
+    });
+    let mut effective = Vec::new();
+    items.dark(dispositions).for_each(|(_, subject)| effective.push(subject));
+    let mut effective = effective.iter().zip(state.holdings().sets_of(&effective));
+    for disposition in dispositions {
         digest.number(match disposition {
             Disposition::Withheld => 1,
             Disposition::RemovedOwnRules => 2,
@@ -99,13 +107,14 @@ fn effect(
             Disposition::Duplicate => 6,
             Disposition::WithheldByOverride => 7,
         });
-        let (true, Resolution::Subject(subject)) = (disposition.takes_effect(), resolution) else { continue };
-        let set = state.holdings().set_of(subject);
-        let before = *known.entry(set).or_insert_with(|| countries_now(state, set, now));
-        let after = before.union(added);
-        effect.count(subject, before, after);
-        digest.number(u64::from(before == after));
+        if disposition.takes_effect()
+            && let Some((subject, set)) = effective.next()
+        {
+            let changes = tally.count(*subject, set);
+            digest.number(u64::from(!changes));
+        }
     }
+    let effect = tally.effect();
     effect.digest(&mut digest);
     (effect, digest)
 }

@@ -89,6 +89,8 @@ pub struct State {
     fingerprint: Fingerprint,
     /// While it is loaded: the orders of which nothing is among the holdings yet.
     loading: Option<BTreeSet<OrderNo>>,
+    /// So many share in what is a lot.
+    threads: usize,
 }
 
 impl State {
@@ -180,19 +182,21 @@ impl State {
     }
 
     /// Begins to be loaded: until [`State::settle`] nothing may be read of it. While nobody looks, what orders hold can
-    /// wait until it is put among the holdings at once, or is lifted.
+    /// wait until it is put among the holdings at once, or is lifted. So many threads share in that, and in what large orders
+    /// change from then on.
     #[must_use]
-    pub fn loading(mut self) -> Self {
+    pub fn loading(mut self, threads: usize) -> Self {
         self.loading.get_or_insert_default();
+        self.threads = threads;
         self
     }
 
-    /// Ends being loaded: by so many threads what waited is put among the holdings.
-    pub fn settle(&mut self, threads: usize) {
+    /// Ends being loaded: what waited is put among the holdings.
+    pub fn settle(&mut self) {
         let waiting = self.loading.take().unwrap_or_default();
         let orders: Vec<_> =
             waiting.iter().filter_map(|number| self.order_by_number(*number).map(Arc::clone)).collect();
-        self.holdings.add(&orders, threads);
+        self.holdings.add(&orders, self.threads);
     }
 
     /// What of the holdings is to be put in order, so that looking up is as quick as it can be, if anything is.
@@ -334,7 +338,7 @@ impl State {
             Some(waiting) => {
                 waiting.insert(order.number());
             }
-            None => self.holdings.add(&[order], 1),
+            None => self.holdings.add(&[order], self.threads),
         }
     }
 
@@ -360,7 +364,7 @@ impl State {
                     }
                 }
                 // Union: only this order lets go of them; the sets keep every other one.
-                _ => self.holdings.remove(&order, &subjects),
+                _ => self.holdings.remove(&order, &subjects, self.threads),
             }
         }
         drop(order);

@@ -150,7 +150,7 @@ impl SnapshotFile {
         if &magic != MAGIC {
             return Err(self.damaged("it is not a snapshot of this format"));
         }
-        let (mut restore, mut header) = (Restore::default(), None);
+        let (mut restore, mut header) = (Restore::new(machine::cores()), None);
         while let Some(bytes) = next_record(&mut body).map_err(|e| self.cut(e))? {
             let record = pb::SnapshotRecord::decode(&*bytes).map_err(|e| self.damaged(e))?;
             match record.record {
@@ -163,7 +163,7 @@ impl SnapshotFile {
         let at = decode::required_time(header.at, "at").map_err(|e| self.damaged(e))?;
         let hash: [u8; 32] = header.hash.try_into().map_err(|_| self.damaged("its header has no hash"))?;
         let revision = Revision::new(header.revision);
-        let state = restore.finish(revision, at, machine::cores());
+        let state = restore.finish(revision, at);
         if header.format != FORMAT || state.orders().len() as u64 != header.orders {
             return Err(self.damaged("it is not whole"));
         }

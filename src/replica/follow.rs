@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::{Published, Replica, ReplicaError, Snapshots};
 use crate::clock::jittered;
+use crate::compute;
 use crate::domain::state::{State, Touched};
 use crate::index::{Index, Snapshot};
 use crate::journal::{Follower, Hash, Journal, Position, StoredEntry};
@@ -67,13 +68,13 @@ pub async fn run(
         start = following.begin(&mut snapshots, &*journal) => start,
     };
     let mut follower = Follower::new(journal, start);
-    let mut fold = Fold { state: state.loading(), index: Index::default(), hash: start.hash };
+    let mut fold = Fold { state: state.loading(machine::cores()), index: Index::default(), hash: start.hash };
     let mut told = start.revision.get();
     loop {
         let entries = tokio::select! {
             biased;
             () = stop.cancelled() => {
-                fold.state.settle(machine::cores());
+                fold.state.settle();
                 return snapshots.close(fold.state, fold.hash).await;
             }
             () = following.boundary() => Ok(None),
@@ -108,7 +109,7 @@ pub async fn run(
         let now = following.replica.0.clock.now();
         // Before the first time level, nobody is served: the index is made once, at the end.
         let loading = !following.level_before;
-        let folded = tokio::task::spawn_blocking(move || {
+        let folded = compute::begin(move || {
             // Where entries come one after another for ever, there is never nothing else to do.
             if fold.state.untidy() == Some(Changes::Many) {
                 fold.state.tidy(Changes::Many);
@@ -211,7 +212,7 @@ impl Following {
 
     /// Puts a part of it in order, and publishes the same in that form.
     async fn tidy(&mut self, mut fold: Fold, changes: Changes) -> Result<Fold, ReplicaError> {
-        let tidied = tokio::task::spawn_blocking(move || {
+        let tidied = compute::begin(move || {
             fold.state.tidy(changes);
             let index = fold.index.again(&fold.state);
             (fold, index)
@@ -248,8 +249,8 @@ impl Following {
     /// For the first time all of the journal is folded: it is put in order and published.
     async fn loaded(&mut self, mut fold: Fold) -> Result<Fold, ReplicaError> {
         let now = self.replica.0.clock.now();
-        let settled = tokio::task::spawn_blocking(move || {
-            fold.state.settle(machine::cores());
+        let settled = compute::begin(move || {
+            fold.state.settle();
             let index = fold.index.rebuild(&fold.state, now);
             (fold, index)
         });

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::ReplicaError;
+use crate::compute;
 use crate::domain::state::State;
 use crate::journal::{Hash, Journal, Position, ReadError, SnapshotShelf};
 use crate::record::snapshot::SnapshotFile;
@@ -138,7 +139,7 @@ impl Snapshots {
         self.last = revision.get();
         Some(tokio::spawn(async move {
             let path = file.path().to_owned();
-            match tokio::task::spawn_blocking(move || file.write(&state, hash)).await {
+            match compute::begin(move || file.write(&state, hash)).await {
                 Ok(Ok(())) => info!(%revision, path = %path.display(), "snapshot written"),
                 Ok(Err(error)) => {
                     return error!(error = causes(&error), "snapshot not written");
@@ -158,7 +159,7 @@ impl Snapshots {
 /// What a file has, if it is whole; one that is not is set aside.
 async fn read(file: SnapshotFile) -> Option<Taken> {
     let reading = file.clone();
-    match tokio::task::spawn_blocking(move || reading.read()).await {
+    match compute::begin(move || reading.read()).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let aside = file.set_aside();

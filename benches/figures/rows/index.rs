@@ -14,6 +14,7 @@ use withheld::domain::plan::{ItemSource, apply};
 use withheld::domain::rules::Rules;
 use withheld::domain::state::State;
 use withheld::index::{Index, Snapshot};
+use withheld::machine;
 use withheld::subject_map::Changes;
 
 use crate::alloc;
@@ -21,7 +22,7 @@ use crate::client::ask::mk_ids;
 use crate::data::{
     Journals, MILLION, Random, Size, TEN_MILLION, id, mk_at, mk_entry, mk_items, mk_order_entry, mk_request,
 };
-use crate::program::{Pinned, SERVER};
+use crate::program::{BOTH, Pinned, SERVER};
 use crate::table::{Aim, Figure, Rounds, Unit};
 
 /// An order of February 2021.
@@ -44,10 +45,12 @@ struct Follow {
 
 impl Follow {
     fn of(size: Size) -> Self {
-        let (rules, mut state, mut index) = (Rules::builtin(), State::default(), Index::default());
+        let (rules, mut index) = (Rules::builtin(), Index::default());
+        let mut state = State::default().loading(machine::cores());
         for entry in size.entries(&rules) {
             state.apply(state.revision().next(), &entry).unwrap();
         }
+        state.settle();
         while state.untidy().is_some() {
             state.tidy(Changes::Any);
         }
@@ -113,8 +116,8 @@ struct Measured {
     rounds: Vec<Vec<f64>>,
 }
 
-fn alone(what: &str, size: Size) -> Vec<Rounds> {
-    let measured: Measured = Pinned::this(SERVER, &["index", what, &size.0.to_string()]).answer();
+fn alone(cores: &str, what: &str, size: Size) -> Vec<Rounds> {
+    let measured: Measured = Pinned::this(cores, &["index", what, &size.0.to_string()]).answer();
     measured.rounds.into_iter().map(|rounds| rounds.into_iter().collect()).collect()
 }
 
@@ -135,7 +138,7 @@ pub fn run(what: &str, size: Size) {
 pub async fn lookup(_: &Journals) -> Vec<Figure> {
     [(MILLION, 5.5e-9), (TEN_MILLION, 11e-9)]
         .map(|(size, most)| {
-            let rounds = alone("lookup", size).remove(0);
+            let rounds = alone(SERVER, "lookup", size).remove(0);
             let what = format!("look-up in a batch of 500, with the country, {} M", size.0 / 1_000_000);
             Figure::new(what, Unit::Seconds, &rounds).aim(Aim::Most(most), Unit::Seconds, rounds.median())
         })
@@ -167,8 +170,8 @@ fn look_up(size: Size) -> Vec<f64> {
 }
 
 pub async fn memory(_: &Journals) -> Vec<Figure> {
-    let steady = alone("memory", TEN_MILLION).remove(0);
-    let besides = alone("changes", TEN_MILLION);
+    let steady = alone(SERVER, "memory", TEN_MILLION).remove(0);
+    let besides = alone(SERVER, "changes", TEN_MILLION);
     let all = steady.median() * TEN_MILLION.0 as f64;
     let [small, large] = [(0, SMALL), (1, MANY)].map(|(at, count): (usize, u64)| {
         std::iter::once((all + besides[at].median()) / (TEN_MILLION.0 + count) as f64).collect()
@@ -212,7 +215,7 @@ fn weigh_changes(size: Size) -> Vec<Vec<f64>> {
 }
 
 pub async fn apply_and_publish(_: &Journals) -> Vec<Figure> {
-    let [small, large] = alone("apply", TEN_MILLION).try_into().unwrap_or_else(|_| panic!("two"));
+    let [small, large] = alone(BOTH, "apply", TEN_MILLION).try_into().unwrap_or_else(|_| panic!("two"));
     let told = |what: &str, rounds: &Rounds, most| {
         Figure::new(what, Unit::Seconds, rounds).aim(Aim::Most(most), Unit::Seconds, rounds.median())
     };

@@ -61,7 +61,8 @@ impl Requests {
             return;
         }
         let (first, len) = (self.first, self.remembered.len());
-        self.numbers.add(&request.id, first.wrapping_add(len as u32), |number| number.wrapping_sub(first) as usize <= len);
+        self.numbers
+            .add(&request.id, first.wrapping_add(len as u32), |number| number.wrapping_sub(first) as usize <= len);
         self.remembered.push_back(request);
         if self.remembered.len() > REMEMBERED
             && let Some(oldest) = self.remembered.pop_front()

@@ -16,13 +16,13 @@ use crate::domain::protection::Protection;
 /// Puts a state together again from the parts a snapshot keeps; the result is what folding the entries gave.
 pub struct Restore(State);
 
-impl Default for Restore {
-    fn default() -> Self {
-        Self(State::default().loading())
-    }
-}
-
 impl Restore {
+    /// Of nothing yet; so many threads share in what is a lot.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        Self(State::default().loading(threads))
+    }
+
     /// An order with what happened to it; orders come in the order they were recorded.
     ///
     /// # Errors
@@ -67,10 +67,10 @@ impl Restore {
         self.0.requests.put(id, digest, revision);
     }
 
-    /// The state after the entry at `revision`, which was written at `at`; so many threads share in the last of it.
+    /// The state after the entry at `revision`, which was written at `at`.
     #[must_use]
-    pub fn finish(mut self, revision: Revision, at: Timestamp, threads: usize) -> State {
-        self.0.settle(threads);
+    pub fn finish(mut self, revision: Revision, at: Timestamp) -> State {
+        self.0.settle();
         (self.0.revision, self.0.at) = (revision, at);
         self.0
     }

@@ -1,0 +1,41 @@
+//! Long computations, on threads that let others of this process go first.
+//!
+//! To decide on a list of a million accounts, to fold it or to write a snapshot takes a core for a second, while who asks
+//! whether an account is withheld waits for microseconds. Where there are not cores enough for both, the kernel would share one
+//! evenly, and a query thread that needs more than half of it would fall behind further and further. So these threads are
+//! nicer, by so much that a query thread has three quarters of a core to itself, and the rest is left for orders in any case:
+//! one for an emergency is never kept waiting for longer than four times the work. Threads that they start are as nice.
+//!
+//! Measured by `make bench ROWS=tail`. Knows nothing of what is computed.
+
+use std::sync::LazyLock;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+/// By how much they are nicer. Each step is a tenth of a share: by 5, one to three.
+const NICER: i32 = 5;
+
+/// A runtime of which nothing is used but its threads for what blocks.
+static THREADS: LazyLock<Option<Runtime>> = LazyLock::new(|| {
+    let built = Builder::new_current_thread().thread_name("compute").on_thread_start(give_way).build();
+    built.inspect_err(|error| warn!(%error, "long computations have no threads of their own")).ok()
+});
+
+/// Elsewhere niceness is of a whole process, not of a thread.
+fn give_way() {
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::nice(NICER)
+    {
+        warn!(%error, "long computations do not let queries go first");
+    }
+}
+
+/// Begins a computation. It is not taken back if nobody waits for it any more.
+pub fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    match &*THREADS {
+        Some(threads) => threads.spawn_blocking(work),
+        None => tokio::task::spawn_blocking(work),
+    }
+}
