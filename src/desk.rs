@@ -209,7 +209,8 @@ impl Worker {
                 come = waiting.recv_many(&mut group, GROUP) => come,
                 // Kept for longer it would keep all that is old of it.
                 () = self.replica.reached(upto), if known.is_some() => {
-                    known = None;
+                    let followed = known.take();
+                    compute::begin(move || drop(followed));
                     continue;
                 }
             };

@@ -102,6 +102,14 @@ pub fn pin(pid: u32, cores: &str) {
     assert!(pinned.unwrap().success());
 }
 
+/// Moves the threads for queries of a running service to these cores.
+pub fn pin_queries(pid: u32, cores: &str) {
+    for (thread, _) in Cpu::of(pid).queries() {
+        let pinned = Command::new("taskset").args(["-p", "-c", cores, &thread.to_string()]).stdout(Stdio::null()).status();
+        assert!(pinned.unwrap().success());
+    }
+}
+
 /// How long each thread of a process has had the processor for, in nanoseconds, as the scheduler counts it.
 pub struct Cpu(BTreeMap<u32, (String, u64)>);
 
@@ -132,9 +140,13 @@ impl Cpu {
         self.0.values().map(|(_, nanos)| *nanos as f64 / 1e9).sum()
     }
 
+    fn queries(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.0.iter().filter(|(_, (name, _))| name == "query").map(|(id, (_, nanos))| (*id, *nanos))
+    }
+
     /// Of each thread for queries, in seconds.
     pub fn query_threads(&self) -> Vec<f64> {
-        self.0.values().filter(|(name, _)| name == "query").map(|(_, nanos)| *nanos as f64 / 1e9).collect()
+        self.queries().map(|(_, nanos)| nanos as f64 / 1e9).collect()
     }
 }
 

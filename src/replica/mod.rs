@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::clock::Clock;
+use crate::compute;
 use crate::domain::digest::Digester;
 use crate::domain::ids::Revision;
 use crate::domain::state::{ApplyError, State};
@@ -197,7 +198,8 @@ impl Replica {
     fn replace(&self, published: Published, retired: &mut Vec<Arc<Published>>) {
         // Readers must never be the ones to free a big table: old ones are kept until nobody reads them.
         retired.push(self.0.published.swap(Arc::new(published)));
-        retired.retain(|old| Arc::strong_count(old) > 1);
+        let free: Vec<_> = retired.extract_if(.., |old| Arc::strong_count(old) == 1).collect();
+        compute::begin(move || drop(free));
     }
 
     fn publish(&self, published: Published, retired: &mut Vec<Arc<Published>>) {
