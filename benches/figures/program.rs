@@ -105,7 +105,8 @@ pub fn pin(pid: u32, cores: &str) {
 /// Moves the threads for queries of a running service to these cores.
 pub fn pin_queries(pid: u32, cores: &str) {
     for (thread, _) in Cpu::of(pid).queries() {
-        let pinned = Command::new("taskset").args(["-p", "-c", cores, &thread.to_string()]).stdout(Stdio::null()).status();
+        let pinned =
+            Command::new("taskset").args(["-p", "-c", cores, &thread.to_string()]).stdout(Stdio::null()).status();
         assert!(pinned.unwrap().success());
     }
 }
