@@ -27,10 +27,12 @@ fn check(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<&str> = text.split('\n').collect();
     let ends = items.iter().skip(1).map(|item| item.line as usize - 1).chain([lines.len()]);
+    // Quotation marks may be taken out, and between bytes that are no characters they make of them others than without.
+    let plain = |text: &str| text.chars().filter(|char| char.is_ascii() && *char != '"').collect::<String>();
     for (item, end) in items.iter().zip(ends) {
-        // A locator begins in its row, which is where it is said to begin and ends before the next, quotation marks apart.
-        let row = lines[item.line as usize - 1..end].join("\n").replace('"', "");
-        let locator = item.locator.replace('"', "").replace('\r', "\n");
+        // A locator begins in its row, which is where it is said to begin and ends before the next.
+        let row = plain(&lines[item.line as usize - 1..end].join("\n"));
+        let locator = plain(&item.locator.replace('\r', "\n"));
         let locator = locator.split('\n').next().unwrap_or_default();
         assert!(row.contains(locator), "`{locator}` is not in line {}: `{row}`", item.line);
     }

@@ -146,12 +146,11 @@ impl Visibility {
         // One-revision-per-answer: everything below reads this one snapshot.
         let published = self.context.replica.load();
         let (accounts, posts) = (&request.account_ids, &request.post_ids);
-        let mut withholdings = Vec::new();
-        let mut entry = |at: usize, notice: &Notice, scope: pb::Scope| {
-            let told = render::withholding(notice, scope);
-            let known = withholdings.iter().position(|w| *w == told).unwrap_or_else(|| {
-                withholdings.push(told);
-                withholdings.len() - 1
+        let mut told: Vec<(&Notice, pb::Scope)> = Vec::new();
+        let mut entry = |at: usize, notice, scope| {
+            let known = told.iter().position(|known| *known == (notice, scope)).unwrap_or_else(|| {
+                told.push((notice, scope));
+                told.len() - 1
             });
             let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             pb::WithheldEntry { index: number(at), withholding: number(known) }
@@ -165,7 +164,7 @@ impl Visibility {
         pb::BatchCheckResponse {
             accounts: withheld_accounts,
             posts: withheld_posts,
-            withholdings,
+            withholdings: told.into_iter().map(|(notice, scope)| render::withholding(notice, scope)).collect(),
             freshness: self.freshness(&published),
             viewer_country_unknown: viewer == Viewer::Unknown,
             max_batch_size: u32::try_from(self.context.max_batch).unwrap_or(u32::MAX),

@@ -268,9 +268,14 @@ impl Share {
         (0..parts).map(move |part| Self { part, parts })
     }
 
-    /// What of a slice is in it, and how much comes before. Of short ones that begin at one place and the next, each part has some.
-    fn of<T>(self, at: usize, all: &[T]) -> (usize, &[T]) {
-        let until = |part: usize| (all.len() * part + at % self.parts) / self.parts;
+    /// The one that comes so many after it: of much that is too short to be divided, each part has some.
+    pub(super) const fn after(self, others: usize) -> Self {
+        Self { part: (self.part + others) % self.parts, ..self }
+    }
+
+    /// What of a slice is in it, and how much comes before.
+    fn of<T>(self, all: &[T]) -> (usize, &[T]) {
+        let until = |part: usize| all.len() * part / self.parts;
         let (from, end) = (until(self.part), until(self.part + 1));
         (from, all.get(from..end).unwrap_or_default())
     }
@@ -370,7 +375,7 @@ impl Items {
     ) -> impl Iterator<Item = (u32, Kind, u64)> + Clone {
         self.runs().filter(move |(_, kind, _)| only.is_none_or(|only| *kind == only)).flat_map(
             move |(from, kind, ids)| {
-                let (before, ids) = share.of(from, ids);
+                let (before, ids) = share.after(from).of(ids);
                 let from = from + before;
                 let done = done.get(from..).unwrap_or_default();
                 let dealt_with = ids.iter().zip(done).zip(from as u32..);

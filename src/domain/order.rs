@@ -374,12 +374,14 @@ impl Order {
 
     /// The accounts among them, of a share of all items.
     pub(super) fn effective_accounts(&self, share: Share) -> impl Iterator<Item = u64> + Clone {
-        self.not_lifted(self.items.dark_accounts(&self.dispositions, share)).map(|(_, id)| id)
+        self.not_lifted(self.items.dark_accounts(&self.dispositions, share.after(self.number.0 as usize)))
+            .map(|(_, id)| id)
     }
 
     /// The posts among them.
     pub(super) fn effective_posts(&self, share: Share) -> impl Iterator<Item = u64> + Clone {
-        self.not_lifted(self.items.dark_posts(&self.dispositions, share)).map(|(_, id)| id)
+        self.not_lifted(self.items.dark_posts(&self.dispositions, share.after(self.number.0 as usize)))
+            .map(|(_, id)| id)
     }
 
     fn not_lifted<T>(&self, items: impl Iterator<Item = (u32, T)> + Clone) -> impl Iterator<Item = (u32, T)> + Clone {
