@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::finder::Finder;
 use super::fingerprint::{Element, Fingerprint, Key};
 use super::ids::Subject;
-use super::item::Share;
 use super::order::{Order, OrderNo};
+use super::share::Share;
 use crate::subject_map::{Changes, SubjectMap};
 
 /// So many subjects are looked up together.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::ids::{AccountId, PostId, Subject};
 use super::locator::{Cause, Links, Resolution, Unsupported};
 use super::protection::Category;
+use super::share::Share;
 
 /// Many short texts in one allocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -248,36 +249,6 @@ impl ItemChunk {
     /// All lines.
     pub fn iter(&self) -> impl Iterator<Item = Item<'_>> {
         (0..self.len()).filter_map(|at| self.get(at))
-    }
-}
-
-/// One of so many parts, about as large as each other, that are all together: for one of so many threads.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Share {
-    part: usize,
-    parts: usize,
-}
-
-impl Share {
-    /// The only part.
-    const ALL: Self = Self { part: 0, parts: 1 };
-
-    /// Each of so many.
-    pub(super) fn each(parts: usize) -> impl Iterator<Item = Self> {
-        let parts = parts.max(1);
-        (0..parts).map(move |part| Self { part, parts })
-    }
-
-    /// The one that comes so many after it: of much that is too short to be divided, each part has some.
-    pub(super) const fn after(self, others: usize) -> Self {
-        Self { part: (self.part + others) % self.parts, ..self }
-    }
-
-    /// What of a slice is in it, and how much comes before.
-    fn of<T>(self, all: &[T]) -> (usize, &[T]) {
-        let until = |part: usize| all.len() * part / self.parts;
-        let (from, end) = (until(self.part), until(self.part + 1));
-        (from, all.get(from..end).unwrap_or_default())
     }
 }
 

@@ -26,6 +26,7 @@ pub mod regime;
 pub mod rejection;
 pub mod report;
 pub mod rules;
+mod share;
 pub mod spec;
 pub mod state;
 pub mod territory;

@@ -9,7 +9,8 @@ use super::digest::Digest;
 use super::event::{Lift, OrderApplied, OrderChange, Recorded};
 use super::fingerprint::{Element, Key};
 use super::ids::{OrderId, Subject, UploadId};
-use super::item::{Disposition, Items, Share};
+use super::item::{Disposition, Items};
+use super::share::Share;
 use super::spec::{OrderSpec, words};
 
 words! {

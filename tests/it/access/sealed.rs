@@ -10,6 +10,7 @@ use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
 
 use super::{Desk, plain, with_token};
 use crate::harness::{Service, get, mk_accounts, mk_apply, mk_batch, mk_order};
+use crate::redis::eventually;
 
 const PEOPLE: &str = "
 [[identity]]
@@ -95,7 +96,13 @@ async fn told(service: &Service, token: &str) -> Vec<String> {
 
 /// All series of a scrape, with the values of those that do not tell of time, work or chance.
 async fn measured(service: &Service) -> BTreeSet<String> {
-    let (_, text) = get(&service.http, "/metrics").await;
+    // That the watch was given up is counted once it is noticed.
+    let given_up = r#"grpc_method="WatchWithholdings",grpc_code="Canceled""#;
+    let text = eventually("a count of the watch that was given up", async || {
+        let (_, text) = get(&service.http, "/metrics").await;
+        text.contains(given_up).then_some(text)
+    })
+    .await;
     let chance =
         ["seconds", "process_", "digest", "build_info", "_bytes", "connections", "heap", "rpc", "grpc_", "_bucket"];
     let line = |line: &str| {
