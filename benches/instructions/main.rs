@@ -60,11 +60,11 @@ const LIMITS: [Limit; 6] = [
     // One call of eight that come and go together, all that the process does for it.
     Limit { name: "check", few: 1_000, many: 11_000, most: 44_800 },
     // 500 accounts, five of them withheld.
-    Limit { name: "batch", few: 200, many: 3_200, most: 112_600 },
+    Limit { name: "batch", few: 200, many: 3_200, most: 105_000 },
     // 500 verdicts from a snapshot.
-    Limit { name: "verdicts", few: 20, many: 520, most: 29_900 },
+    Limit { name: "verdicts", few: 20, many: 520, most: 31_000 },
     // An order of 1,435 accounts, folded in and published.
-    Limit { name: "apply", few: 2, many: 22, most: 4_242_000 },
+    Limit { name: "apply", few: 2, many: 22, most: 2_830_000 },
     // Its entry, written and read.
     Limit { name: "encode", few: 5, many: 55, most: 736_000 },
     Limit { name: "decode", few: 5, many: 55, most: 245_200 },

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Measured with 10 M random ids, against a `hashbrown` table beside a small one of changes, which this replaces: 16 bytes an id
-//! instead of 28.5, and never twice that; a millisecond for a change of 1,435 ids, instead of a copy of all changes and, now and
+//! instead of 28.5, and never twice that; half a millisecond for a change of 1,435 ids, instead of a copy of all changes and, now and
 //! then, of the whole; about as quick a look-up (`make bench ROWS="lookup memory apply"`). Knows nothing of what ids or numbers mean.
 
 mod by_shard;
