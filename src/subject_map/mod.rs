@@ -82,7 +82,9 @@ impl SubjectMap {
     /// The numbers of many ids, each with its place among them; those that have none are left out.
     ///
     /// First all are asked for in the filter, without a branch on the answer: so the processor fetches its words for
-    /// many ids at once.
+    /// many ids at once. That is what takes the time: with a million ids in the map 5.2 ns of 7, with ten 8.5 of 10, and 2.4
+    /// if the filter lies in a near cache; a core waits for no more words at once. Other filters (8 to 20 bits an id), a mask
+    /// instead of places, or fetching what is found in between were no quicker.
     pub fn find<'a>(&'a self, ids: &'a [u64]) -> impl Iterator<Item = (usize, u32)> + 'a {
         let mut places = vec![0_u32; ids.len()];
         let mut found = 0;
