@@ -6,8 +6,6 @@
 //!
 //! Knows no tonic, no journal and no clock.
 
-mod verdicts;
-
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -20,8 +18,6 @@ use crate::domain::regime::Confidentiality;
 use crate::domain::spec::Basis;
 use crate::domain::state::{State, Touched};
 use crate::subject_map::SubjectMap;
-
-use verdicts::{Verdict, Verdicts};
 
 /// What a viewer may be told about a withholding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +53,39 @@ struct Ground {
     notice: Arc<Notice>,
 }
 
+/// What a holding set amounts to at the time of the snapshot: its orders in force, and those that may be told about first.
+///
+/// The first is in place, since nearly always it is the only one: what a query is answered from is all in one place.
+#[derive(Debug, Clone, Default)]
+struct Verdict {
+    first: Option<Ground>,
+    others: Option<Arc<[Ground]>>,
+}
+
+impl Verdict {
+    fn of(mut grounds: impl ExactSizeIterator<Item = Ground>) -> Self {
+        let first = grounds.next();
+        Self { first, others: (grounds.len() > 0).then(|| grounds.collect()) }
+    }
+
+    fn grounds(&self) -> impl Iterator<Item = &Ground> {
+        self.first.iter().chain(self.others.as_deref().unwrap_or_default())
+    }
+
+    /// **Union**: withheld if on any ground.
+    fn notice_for(&self, viewer: Viewer, policy: UnknownViewerPolicy) -> Option<&Notice> {
+        self.grounds().find(|ground| ground.countries.withheld_for(viewer, policy)).map(|ground| &*ground.notice)
+    }
+
+    fn countries(&self) -> CountrySet {
+        self.grounds().fold(CountrySet::EMPTY, |all, ground| all.union(ground.countries))
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.others.as_deref().map_or(0, size_of_val)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -65,7 +94,7 @@ pub struct Snapshot {
     valid_until: Option<Timestamp>,
     accounts: SubjectMap,
     posts: SubjectMap,
-    verdicts: Verdicts,
+    verdicts: imbl::Vector<Verdict>,
 }
 
 impl Snapshot {
@@ -92,7 +121,11 @@ impl Snapshot {
             Subject::Account(id) => self.accounts.get(id.get()),
             Subject::Post(id) => self.posts.get(id.get()),
         };
-        self.verdicts.get(set)
+        self.verdict_of(set)
+    }
+
+    fn verdict_of(&self, set: SetNo) -> Option<&Verdict> {
+        set.checked_sub(1).and_then(|at| self.verdicts.get(at as usize))
     }
 
     /// If the subject is withheld for this viewer, what may be told about it.
@@ -127,7 +160,7 @@ impl Snapshot {
         viewer: Viewer,
         policy: UnknownViewerPolicy,
     ) -> impl Iterator<Item = (usize, &Notice)> {
-        sets.filter_map(move |(at, set)| Some((at, self.verdicts.get(set)?.notice_for(viewer, policy)?)))
+        sets.filter_map(move |(at, set)| Some((at, self.verdict_of(set)?.notice_for(viewer, policy)?)))
     }
 
     /// Where the subject is withheld.
@@ -145,7 +178,7 @@ impl Snapshot {
     /// The memory that it takes, in bytes, without what it shares with all others of this process.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.accounts.bytes() + self.posts.bytes() + self.verdicts.bytes()
+        self.accounts.bytes() + self.posts.bytes() + self.verdicts.iter().map(Verdict::bytes).sum::<usize>()
     }
 
     /// Whether nothing is held.
@@ -161,7 +194,7 @@ impl Snapshot {
 /// what has started stays started and no entry is later than the snapshot it is in.
 #[derive(Debug, Default)]
 pub struct Index {
-    verdicts: Verdicts,
+    verdicts: imbl::Vector<Verdict>,
     made_at: Timestamp,
 }
 
@@ -169,7 +202,7 @@ impl Index {
     /// A snapshot of a whole state.
     pub fn rebuild(&mut self, state: &State, now: Timestamp) -> Snapshot {
         let now = now.max(state.at());
-        *self = Self { verdicts: Verdicts::default(), made_at: now };
+        *self = Self { verdicts: imbl::Vector::new(), made_at: now };
         self.snapshot(state, now)
     }
 
@@ -181,8 +214,8 @@ impl Index {
         self.made_at = now;
         for order in orders {
             for set in state.holdings().sets_with(order) {
-                if set <= self.verdicts.last() {
-                    self.verdicts.put(set, verdict_of(state, set, now));
+                if let Some(verdict) = set.checked_sub(1).and_then(|at| self.verdicts.get_mut(at as usize)) {
+                    *verdict = verdict_of(state, set, now);
                 }
             }
         }
@@ -196,8 +229,9 @@ impl Index {
 
     fn snapshot(&mut self, state: &State, now: Timestamp) -> Snapshot {
         let holdings: &Holdings = state.holdings();
-        for set in self.verdicts.last().saturating_add(1)..=holdings.last_set() {
-            self.verdicts.put(set, verdict_of(state, set, now));
+        let known = SetNo::try_from(self.verdicts.len()).unwrap_or(SetNo::MAX);
+        for set in known.saturating_add(1)..=holdings.last_set() {
+            self.verdicts.push_back(verdict_of(state, set, now));
         }
         Snapshot {
             revision: state.revision(),
