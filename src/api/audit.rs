@@ -100,7 +100,9 @@ fn order_of(event: &Event) -> Option<&OrderId> {
         Event::ItemsStaged { .. }
         | Event::UploadsDiscarded(_)
         | Event::AccountsProtected(_)
-        | Event::AccountsUnprotected(_) => None,
+        | Event::AccountsUnprotected(_)
+        | Event::JournalCreated { .. }
+        | Event::JournalUpgraded(_) => None,
     }
 }
 
@@ -113,6 +115,8 @@ const fn kind(event: &Event) -> &'static str {
         Event::OrderProposed { .. } => "order_proposed",
         Event::AccountsProtected(_) => "accounts_protected",
         Event::AccountsUnprotected(_) => "accounts_unprotected",
+        Event::JournalCreated { .. } => "journal_created",
+        Event::JournalUpgraded(_) => "journal_upgraded",
         Event::OrderChanged { change, .. } => match change {
             OrderChange::Lifted => "order_lifted",
             OrderChange::ItemsLifted(_) => "items_lifted",

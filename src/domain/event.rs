@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::approval::{Proposal, same_person};
 use super::digest::Digest;
-use super::ids::{AccountId, OrderId, RequestId, Revision, UploadId};
+use super::format::Format;
+use super::ids::{AccountId, JournalId, OrderId, RequestId, Revision, UploadId};
 use super::item::{Disposition, ItemChunk};
 use super::protection::Category;
 use super::spec::{Correspondence, OrderSpec};
@@ -88,6 +89,32 @@ pub enum Event {
     AccountsProtected(Vec<(AccountId, Category)>),
     /// Accounts were taken off the protected list.
     AccountsUnprotected(Vec<AccountId>),
+    /// The journal was created: its first entry.
+    JournalCreated {
+        /// What its entries may be written in.
+        format: Format,
+        /// What makes it unlike any other.
+        id: JournalId,
+    },
+    /// From here on entries may be written in this format.
+    JournalUpgraded(Format),
+}
+
+impl Event {
+    /// The format that it lets entries be written in from here on, if it is about that.
+    #[must_use]
+    pub const fn format(&self) -> Option<Format> {
+        match self {
+            Self::JournalCreated { format, .. } | Self::JournalUpgraded(format) => Some(*format),
+            Self::ItemsStaged { .. }
+            | Self::UploadsDiscarded(_)
+            | Self::OrderApplied(_)
+            | Self::OrderProposed { .. }
+            | Self::OrderChanged { .. }
+            | Self::AccountsProtected(_)
+            | Self::AccountsUnprotected(_) => None,
+        }
+    }
 }
 
 /// An order was applied.

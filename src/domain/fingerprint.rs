@@ -20,6 +20,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::digest::{Digest, Digester};
 use super::event::OrderApplied;
+use super::format::Format;
 use super::ids::{AccountId, RequestId, Revision, UploadId};
 use super::protection::Protection;
 
@@ -43,6 +44,7 @@ enum Kind {
     Request = 6,
     Time = 7,
     Waiting = 8,
+    Format = 9,
 }
 
 impl Key {
@@ -121,6 +123,10 @@ impl Element {
     pub(crate) fn request(id: &RequestId, digest: Digest, revision: Revision) -> Self {
         let revision = revision.get().to_le_bytes();
         Key::STATE.hash(Kind::Request, &[&revision, digest.as_bytes(), id.as_str().as_bytes()])
+    }
+
+    pub(crate) fn format(format: Format) -> Self {
+        Key::STATE.hash(Kind::Format, &[&format.number().to_le_bytes()])
     }
 
     pub(crate) fn time(revision: Revision, at: Timestamp) -> Self {

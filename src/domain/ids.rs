@@ -183,6 +183,31 @@ name! {
     RequestId
 }
 
+/// What a journal's creation makes it unlike any other by: 16 random bytes, kept in its first entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JournalId([u8; 16]);
+
+impl JournalId {
+    /// From random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for JournalId {
+    /// 32 hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
 /// A position in the journal: the number of entries up to and including this one. Dense from 1; 0 is the empty journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(u64);

@@ -12,6 +12,7 @@ pub mod effect;
 pub mod event;
 mod finder;
 pub mod fingerprint;
+pub mod format;
 pub mod holdings;
 pub mod ids;
 pub mod item;

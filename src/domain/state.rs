@@ -16,6 +16,7 @@ use super::digest::Digest;
 use super::event::{Entry, Event, Lift, OrderApplied, OrderChange, Recorded};
 use super::finder::Finder;
 use super::fingerprint::{Element, Fingerprint, StateDigest};
+use super::format::Format;
 use super::holdings::Holdings;
 use super::ids::{AccountId, OrderId, RequestId, Revision, Subject, UploadId};
 use super::item::{ItemChunk, Items, subject_of};
@@ -37,6 +38,18 @@ pub enum ApplyError {
         at: Revision,
         /// The entry offered.
         got: Revision,
+    },
+    /// From it on, entries may be in a format that this program does not know: nothing is damaged.
+    #[error(
+        "the journal is written in format `{format}` from entry `{revision}` on; this program reads up to `{}`: use a newer \
+         withheld",
+        Format::NEWEST_READABLE
+    )]
+    NewerFormat {
+        /// The entry that says so.
+        revision: Revision,
+        /// That format.
+        format: Format,
     },
     /// It speaks of something that is not there, or not so.
     #[error("entry `{revision}` makes no sense at its place: {why}")]
@@ -78,6 +91,7 @@ impl Upload {
 pub struct State {
     revision: Revision,
     at: Timestamp,
+    format: Format,
     orders: imbl::Vector<Arc<Order>>,
     order_numbers: Finder,
     holdings: Holdings,
@@ -104,6 +118,12 @@ impl State {
     #[must_use]
     pub const fn at(&self) -> Timestamp {
         self.at
+    }
+
+    /// What entries may be written in. Whatever is written in a newer form than the first asks this before.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
     }
 
     /// The digest of all this: replicas that are at the same revision have the same, or one of them is wrong. Kept up
@@ -221,6 +241,9 @@ impl State {
         if revision != self.revision.next() {
             return Err(ApplyError::Gap { at: self.revision, got: revision });
         }
+        if let Some(format) = entry.event.format().filter(|format| !format.is_readable()) {
+            return Err(ApplyError::NewerFormat { revision, format });
+        }
         let recorded = Recorded { revision, at: entry.at, by: entry.by.clone() };
         let touched = self.fold(recorded, &entry.event).map_err(|why| ApplyError::Senseless { revision, why })?;
         self.requests.put(entry.by.request_id.clone(), entry.by.request_digest, revision);
@@ -254,8 +277,34 @@ impl State {
             Event::AccountsUnprotected(accounts) => {
                 accounts.iter().for_each(|account| self.unprotect(*account));
             }
+            Event::JournalCreated { format, .. } => {
+                if recorded.revision != Revision::START.next() {
+                    return Err("a journal is created by its first entry only".to_owned());
+                }
+                self.raise_format(*format)?;
+            }
+            Event::JournalUpgraded(format) => self.raise_format(*format)?,
         }
         Ok(Touched::default())
+    }
+
+    fn raise_format(&mut self, format: Format) -> Result<(), String> {
+        if format <= self.format {
+            return Err(format!("it sets format `{format}`, and the journal is in format `{}` already", self.format));
+        }
+        self.put_format(format);
+        Ok(())
+    }
+
+    /// The first format is no element: journals of before there was another have the digest that they always had.
+    fn put_format(&mut self, format: Format) {
+        if self.format > Format::FIRST {
+            self.fingerprint.remove(Element::format(self.format));
+        }
+        if format > Format::FIRST {
+            self.fingerprint.add(Element::format(format));
+        }
+        self.format = format;
     }
 
     fn protect(&mut self, account: AccountId, category: Category, since: Timestamp) {

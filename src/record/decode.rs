@@ -11,7 +11,8 @@ use crate::domain::country::{CountryCode, CountrySet};
 use crate::domain::digest::Digest;
 use crate::domain::effect::Change;
 use crate::domain::event::{Attribution, Entry, Event, Identity, Lift, OrderApplied, OrderChange};
-use crate::domain::ids::AccountId;
+use crate::domain::format::Format;
+use crate::domain::ids::{AccountId, JournalId};
 use crate::domain::item::Disposition;
 use crate::domain::protection::Category;
 use crate::domain::regime::Confidentiality;
@@ -111,7 +112,16 @@ fn event(event: pb::entry::Event) -> Result<Event> {
             let ids: Result<_> = accounts.account_ids.into_iter().map(account).collect();
             Ok(Event::AccountsUnprotected(ids?))
         }
+        Pb::JournalCreated(created) => Ok(Event::JournalCreated {
+            format: format(created.format)?,
+            id: JournalId::from_bytes(created.id.try_into().map_err(|_| DecodeError::Field("id"))?),
+        }),
+        Pb::JournalUpgraded(upgraded) => Ok(Event::JournalUpgraded(format(upgraded.format)?)),
     }
+}
+
+fn format(number: u32) -> Result<Format> {
+    Format::from_number(number).ok_or(DecodeError::Field("format"))
 }
 
 fn lift(positions: Vec<u32>) -> Lift {

@@ -6,7 +6,8 @@ use prost::Message as _;
 use super::{items, pb};
 use crate::domain::approval::Proposal;
 use crate::domain::event::{Attribution, Entry, Event, Lift, OrderApplied, OrderChange};
-use crate::domain::ids::OrderId;
+use crate::domain::format::Format;
+use crate::domain::ids::{JournalId, OrderId};
 use crate::domain::item::{Disposition, Items};
 use crate::domain::protection::Category;
 use crate::domain::spec::OrderSpec;
@@ -17,6 +18,14 @@ use crate::pb::time;
 #[must_use]
 pub fn encode(entry: &Entry) -> Vec<u8> {
     message(entry.at, &entry.by, event(&entry.event)).encode_to_vec()
+}
+
+/// The bytes of the first entry of a new journal: it is in the newest format that this program writes. The id must be
+/// random, for it is what tells this journal from every other.
+#[must_use]
+pub fn creation(at: Timestamp, by: &Attribution, id: [u8; 16]) -> Vec<u8> {
+    let event = Event::JournalCreated { format: Format::NEWEST_WRITABLE, id: JournalId::from_bytes(id) };
+    encode(&Entry { at, by: by.clone(), event })
 }
 
 pub(super) fn message(at: Timestamp, by: &Attribution, event: pb::entry::Event) -> pb::Entry {
@@ -52,6 +61,10 @@ fn event(event: &Event) -> pb::entry::Event {
         Event::AccountsUnprotected(accounts) => Pb::AccountsUnprotected(pb::AccountsUnprotected {
             account_ids: accounts.iter().map(|id| id.get()).collect(),
         }),
+        Event::JournalCreated { format, id } => {
+            Pb::JournalCreated(pb::JournalCreated { format: format.number(), id: id.as_bytes().to_vec() })
+        }
+        Event::JournalUpgraded(format) => Pb::JournalUpgraded(pb::JournalUpgraded { format: format.number() }),
     }
 }
 

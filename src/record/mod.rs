@@ -9,7 +9,7 @@ mod items;
 pub mod snapshot;
 
 pub use decode::decode;
-pub use encode::encode;
+pub use encode::{creation, encode};
 
 pub(crate) use crate::pb::journal_v1 as pb;
 

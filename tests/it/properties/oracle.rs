@@ -138,7 +138,10 @@ pub fn orders(log: &[Entry]) -> Vec<(OrderId, Told)> {
                     told.waits = None;
                 }
             }
-            Event::AccountsProtected(_) | Event::AccountsUnprotected(_) => {}
+            Event::AccountsProtected(_)
+            | Event::AccountsUnprotected(_)
+            | Event::JournalCreated { .. }
+            | Event::JournalUpgraded(_) => {}
         }
     }
     orders
