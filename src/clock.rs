@@ -92,6 +92,18 @@ pub fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
+/// 16 random bytes.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "identifiers are made here")]
+pub fn random_id() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // Without the system's random numbers, the time and the process still make one that is nobody else's.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = uuid::Uuid::now_v7().into_bytes();
+    }
+    bytes
+}
+
 /// A length of time up to a quarter longer or shorter, so that many who wait do not come back at once.
 #[must_use]
 pub fn jittered(time: Duration) -> Duration {

@@ -67,6 +67,11 @@ pub struct ServeArgs {
     #[arg(help_heading = "Starting and stopping")]
     #[arg(long, env = "WITHHELD_SNAPSHOT", value_name = "FILE")]
     pub snapshot: Option<PathBuf>,
+    /// The file in which the service keeps which journal it has followed and how far, so that it notices if that is lost or
+    /// replaced [default: beside the snapshot]
+    #[arg(help_heading = "Starting and stopping")]
+    #[arg(long, env = "WITHHELD_HISTORY", value_name = "FILE")]
+    pub history: Option<PathBuf>,
     /// Serve from the snapshot, marked STALE, if the journal is out of reach at the start
     #[arg(help_heading = "Starting and stopping")]
     #[arg(long, env = "WITHHELD_SERVE_FROM_SNAPSHOT", default_value_t = false, value_name = "BOOL",
@@ -77,6 +82,18 @@ pub struct ServeArgs {
     #[arg(long, env = "WITHHELD_MAX_STALENESS", value_name = "DURATION", value_parser = span,
           allow_hyphen_values = true)]
     pub max_staleness: Option<Duration>,
+    /// Health says NOT_SERVING when the journal could not be followed because of a fault for longer than this: it has
+    /// another history, a damaged entry, or one that this program cannot read
+    #[arg(help_heading = "Queries")]
+    #[arg(long, env = "WITHHELD_MAX_FAULT", default_value = "30s", value_name = "DURATION", value_parser = span,
+          allow_hyphen_values = true)]
+    pub max_fault: Duration,
+    /// Nothing is written while this machine's clock and that of Redis differ by more than this, and no entry is adopted
+    /// that is from more than twice as far in the future
+    #[arg(help_heading = "Orders")]
+    #[arg(long, env = "WITHHELD_MAX_CLOCK_SKEW", default_value = "1m", value_name = "DURATION", value_parser = interval,
+          allow_hyphen_values = true)]
+    pub max_clock_skew: Duration,
     /// A command is refused when the journal has been out of reach for this long
     #[arg(help_heading = "Orders")]
     #[arg(long, env = "WITHHELD_WRITE_LIMIT", default_value = "900ms", value_name = "DURATION", value_parser = span,

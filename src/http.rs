@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::metrics::{self, Tallies};
 use crate::net::{Door, Drain, Http1};
-use crate::readiness::Gate;
+use crate::readiness::{Gate, because};
 use crate::replica::Replica;
 
 /// How long answers under way may take to finish at the end; an idle connection is not waited for any longer.
@@ -99,7 +99,7 @@ async fn upkeep() {
 async fn ready(State(pages): State<Pages>) -> (StatusCode, String) {
     let readiness = pages.gate.readiness();
     let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, format!("{readiness}\n"))
+    (status, because(readiness, &pages.replica) + "\n")
 }
 
 async fn measured(State(pages): State<Pages>) -> Response {

@@ -24,6 +24,8 @@ pub enum Readiness {
     Serving,
     /// The journal has been out of reach for longer than is allowed.
     Stale,
+    /// The journal could not be followed because of a fault for longer than is allowed.
+    Faulted,
     /// It was told to stop, or stops by a fault.
     Stopping,
 }
@@ -34,7 +36,7 @@ impl Readiness {
     pub const fn is_ready(self) -> bool {
         match self {
             Self::Serving => true,
-            Self::Loading | Self::Stale | Self::Stopping => false,
+            Self::Loading | Self::Stale | Self::Faulted | Self::Stopping => false,
         }
     }
 }
@@ -45,8 +47,19 @@ impl fmt::Display for Readiness {
             Self::Loading => "not ready: the journal is still being loaded",
             Self::Serving => "ready",
             Self::Stale => "not ready: the journal has been out of reach for too long",
+            Self::Faulted => "not ready: the journal cannot be followed",
             Self::Stopping => "not ready: the service is shutting down",
         })
+    }
+}
+
+/// The same with what stands in the way now.
+#[must_use]
+pub fn because(readiness: Readiness, replica: &Replica) -> String {
+    let why = replica.fault().map(|fault| fault.to_string());
+    match why.or_else(|| replica.trouble().map(|trouble| trouble.to_string())) {
+        Some(why) if !readiness.is_ready() && readiness != Readiness::Stopping => format!("{readiness}: {why}"),
+        Some(_) | None => readiness.to_string(),
     }
 }
 
@@ -79,16 +92,21 @@ impl Gate {
         }
     }
 
-    /// Opens once the replica has something to answer from, and closes while it has been out of reach of the journal for
-    /// too long; for ever. **Ready-means-loaded**.
-    pub async fn keep(&self, replica: &Replica, max_staleness: Option<Duration>) {
+    /// Opens once the replica has something to answer from, and closes while it has been out of reach of the journal, or
+    /// could not follow it, for too long; for ever. **Ready-means-loaded**.
+    pub async fn keep(&self, replica: &Replica, max_staleness: Option<Duration>, max_fault: Duration) {
         replica.ready().await;
         loop {
             let stale = max_staleness.is_some_and(|most| replica.freshness().age > most);
-            let readiness = if stale { Readiness::Stale } else { Readiness::Serving };
+            let faulted = replica.faulted_for().is_some_and(|since| since > max_fault);
+            let readiness = match (faulted, stale) {
+                (true, _) => Readiness::Faulted,
+                (false, true) => Readiness::Stale,
+                (false, false) => Readiness::Serving,
+            };
             if readiness != self.readiness() {
                 self.set(readiness).await;
-                if stale { warn!("{readiness}") } else { info!("serving") }
+                if readiness.is_ready() { info!("serving") } else { warn!("{}", because(readiness, replica)) }
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

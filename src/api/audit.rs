@@ -18,7 +18,7 @@ use crate::domain::event::{Event, OrderChange, Recorded};
 use crate::domain::ids::{OrderId, Revision};
 use crate::domain::order::Order;
 use crate::domain::state::State;
-use crate::journal::{Damage, Journal, Position, ReadError, StoredEntry, verify};
+use crate::journal::{Damage, JournalReader, Position, ReadError, StoredEntry, verify};
 use crate::net::Connection;
 use crate::pb::v1 as pb;
 use crate::pb::v1::audit_service_server::AuditService;
@@ -33,7 +33,7 @@ const WAITING: usize = 4;
 #[derive(Clone)]
 pub struct Audit {
     context: Context,
-    journal: Arc<dyn Journal>,
+    journal: Arc<dyn JournalReader>,
     checkpoints: Checkpoints,
     /// A verification reads the whole journal: one at a time is enough.
     verifying: Arc<Semaphore>,
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Audit {
 impl Audit {
     /// The service over a journal, and what signs its checkpoints.
     #[must_use]
-    pub fn new(context: Context, journal: Arc<dyn Journal>, checkpoints: Checkpoints) -> Self {
+    pub fn new(context: Context, journal: Arc<dyn JournalReader>, checkpoints: Checkpoints) -> Self {
         Self { context, journal, checkpoints, verifying: Arc::new(Semaphore::new(1)) }
     }
 
@@ -64,7 +64,7 @@ impl Audit {
         let Some(mut at) = self.journal.position(after).await? else { return Ok(found) };
         while found.len() < most && at.revision < up_to {
             let left = most - found.len();
-            let stored = self.journal.read(at, left).await?;
+            let stored = self.journal.read(at, left).await?.entries;
             let Some(last) = stored.last() else { break };
             at = last.position();
             for entry in stored.iter().take_while(|entry| entry.position().revision <= up_to) {
@@ -177,7 +177,7 @@ fn result(outcome: Result<Position, ReadError>) -> Result<pb::VerifyResult, Serv
         Err(ReadError::Corrupt { revision, damage }) => {
             let what = damage.to_string();
             let (expected_hash, found_hash) = match damage {
-                Damage::Missing | Damage::Storage => Default::default(),
+                Damage::Missing | Damage::CommittedBeyondEnd { .. } | Damage::Storage => Default::default(),
                 Damage::Hash { expected, found } => (expected.as_bytes().to_vec(), found),
                 Damage::End { expected, found } => (expected.as_bytes().to_vec(), found.as_bytes().to_vec()),
             };
@@ -185,7 +185,7 @@ fn result(outcome: Result<Position, ReadError>) -> Result<pb::VerifyResult, Serv
             let revision = revision.get().saturating_sub(1);
             Ok(pb::VerifyResult { valid: false, revision, hash: Vec::new(), first_bad })
         }
-        Err(error @ (ReadError::Unavailable(_) | ReadError::Diverged { .. })) => Err(error.into()),
+        Err(error @ (ReadError::Unavailable(_) | ReadError::InDoubt(_) | ReadError::Diverged { .. })) => Err(error.into()),
     }
 }
 

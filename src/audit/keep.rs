@@ -15,7 +15,7 @@ use super::log::{CheckpointLog, LineError, LogError};
 use super::note::{KeyError, NoteError, SigningKey, VerifierKey};
 use crate::clock::jittered;
 use crate::domain::ids::Revision;
-use crate::journal::{Journal, Position, ReadError};
+use crate::journal::{JournalReader, Position, ReadError};
 use crate::metrics;
 use crate::replica::Replica;
 use crate::telemetry::causes;
@@ -163,7 +163,7 @@ impl Checkpoints {
     }
 
     /// Leaves one in a file about every so often, if there is something new, for ever. Returns at once if there are no keys.
-    pub async fn keep(self, journal: Arc<dyn Journal>, log: CheckpointLog, every: Duration) {
+    pub async fn keep(self, journal: Arc<dyn JournalReader>, log: CheckpointLog, every: Duration) {
         if self.keys.is_empty() {
             return;
         }
@@ -181,7 +181,7 @@ impl Checkpoints {
         }
     }
 
-    async fn keep_one(&self, journal: &dyn Journal, log: &CheckpointLog) -> Result<(), KeepError> {
+    async fn keep_one(&self, journal: &dyn JournalReader, log: &CheckpointLog) -> Result<(), KeepError> {
         let trusted: Vec<VerifierKey> = self.keys.iter().map(|key| key.verifier().clone()).collect();
         let of_log = log.clone();
         let last = tokio::task::spawn_blocking(move || of_log.last(&trusted)).await;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::note::VerifierKey;
+use super::note::{Note, VerifierKey};
+use crate::journal::Position;
 
 /// More than a line with a hundred signatures.
 const LINE: u64 = 64 << 10;
@@ -125,6 +126,21 @@ impl CheckpointLog {
             why,
         })
     }
+}
+
+/// What the last checkpoint of a file says, whoever signed it: enough to notice that the journal is another one, not to
+/// prove what it was. A line that is no checkpoint says nothing.
+///
+/// # Errors
+/// If the file is there and cannot be read.
+pub fn last_position(path: &Path) -> io::Result<Option<Position>> {
+    let line = match File::open(path) {
+        Ok(mut file) => last_line(&mut file)?.0,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let note = line.and_then(|line| note_of(&line).ok()).and_then(|note| note.parse::<Note>().ok());
+    Ok(note.and_then(|note| note.text().parse::<Checkpoint>().ok()).map(|checkpoint| checkpoint.position))
 }
 
 /// The last whole line, and where it ends.

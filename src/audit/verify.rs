@@ -2,7 +2,7 @@
 
 use super::log::Kept;
 use crate::domain::ids::Revision;
-use crate::journal::{Hash, Journal, Position, ReadError, walk};
+use crate::journal::{Hash, JournalReader, Position, ReadError, walk};
 
 /// Why a journal is not what it was.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ fn since(holds: Option<Revision>) -> String {
 /// # Errors
 /// Names the first bad entry, or the first checkpoint that does not hold.
 pub async fn verify(
-    journal: &dyn Journal,
+    journal: &dyn JournalReader,
     mut checkpoints: Vec<Kept>,
     mut progress: impl FnMut(Revision, Revision),
 ) -> Result<Position, VerifyError> {

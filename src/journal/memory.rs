@@ -5,10 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{AppendError, Hash, Journal, Position, ReadError, StoredEntry, chained};
+use super::{AppendError, Batch, Hash, Journal, JournalReader, Position, ReadError, Tail, chained};
+use std::time::Duration;
 use crate::domain::ids::Revision;
 
-/// See the module.
+/// A journal that ends with its process.
 #[derive(Debug)]
 pub struct MemoryJournal {
     rows: Mutex<Vec<Row>>,
@@ -65,8 +66,11 @@ impl Journal for MemoryJournal {
         self.end.send_replace(at.revision);
         Ok(at)
     }
+}
 
-    async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
+#[async_trait]
+impl JournalReader for MemoryJournal {
+    async fn read(&self, after: Position, limit: usize) -> Result<Batch, ReadError> {
         let rows = self.lock();
         let skip = usize::try_from(after.revision.get()).unwrap_or(usize::MAX);
         let known = skip.checked_sub(1).map_or(Some(Hash::GENESIS), |at| rows.get(at).map(|(hash, _)| *hash));
@@ -74,11 +78,14 @@ impl Journal for MemoryJournal {
             return Err(ReadError::Diverged { revision: after.revision, end: end(&rows).revision });
         }
         let next = (after.revision.next().get()..).zip(rows.iter().skip(skip).take(limit));
-        chained(after, next.map(|(revision, (hash, payload))| (revision, hash.as_bytes().to_vec(), payload.clone())))
+        let next = next.map(|(revision, (hash, payload))| (revision, hash.as_bytes().to_vec(), payload.clone()));
+        let entries = chained(after, next)?;
+        let level = skip + entries.len() == rows.len();
+        Ok(Batch { entries, level: level.then_some(Duration::ZERO) })
     }
 
-    async fn tail(&self) -> Result<Position, ReadError> {
-        Ok(end(&self.lock()))
+    async fn tail(&self) -> Result<Tail, ReadError> {
+        Ok(Tail::at(end(&self.lock())))
     }
 
     async fn position(&self, revision: Revision) -> Result<Option<Position>, ReadError> {
@@ -90,7 +97,7 @@ impl Journal for MemoryJournal {
         })
     }
 
-    async fn changed(&self, seen: Revision) {
+    async fn wait_for_append(&self, seen: Revision) {
         // The sender is this journal's own, so waiting cannot fail.
         let _ = self.end.subscribe().wait_for(|end| *end > seen).await;
     }

@@ -8,12 +8,13 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use tokio::sync::watch;
 
-use super::{AppendError, Damage, Hash, Journal, Position, ReadError, StoredEntry, chained};
+use super::{AppendError, Batch, Damage, Hash, Journal, JournalReader, Position, ReadError, Tail, chained};
 use crate::domain::ids::Revision;
 
 /// "wthh", in the header of the file: it is a journal of this program.
@@ -67,7 +68,7 @@ pub enum OpenError {
     },
 }
 
-/// See the module.
+/// A journal in an SQLite file.
 #[derive(Debug)]
 pub struct SqliteJournal {
     writer: Arc<Mutex<Connection>>,
@@ -215,7 +216,7 @@ fn append(db: &mut Connection, expected: Position, payloads: &[Vec<u8>]) -> Resu
     }
 }
 
-fn read(db: &Connection, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
+fn read(db: &Connection, after: Position, limit: usize) -> Result<Batch, ReadError> {
     let unavailable = |error| read_error(error, after.revision);
     if after != Position::START {
         let known = "SELECT hash FROM entries WHERE revision = ?1";
@@ -228,17 +229,20 @@ fn read(db: &Connection, after: Position, limit: usize) -> Result<Vec<StoredEntr
     }
     let select = "SELECT revision, hash, payload FROM entries WHERE revision > ?1 ORDER BY revision LIMIT ?2";
     let mut select = db.prepare_cached(select).map_err(unavailable)?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut found = select.query(params![after.revision.get(), limit]).map_err(unavailable)?;
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut found = select.query(params![after.revision.get(), most]).map_err(unavailable)?;
     let (mut rows, mut bytes) = (Vec::new(), 0);
-    let mut broken = None;
+    let (mut broken, mut exhausted) = (None, false);
     while bytes <= READ_BYTES {
         match found.next().and_then(|row| row.map(columns).transpose()) {
             Ok(Some(row)) => {
                 bytes += row.2.len();
                 rows.push(row);
             }
-            Ok(None) => break,
+            Ok(None) => {
+                exhausted = rows.len() < limit;
+                break;
+            }
             Err(error) => {
                 broken = Some(error);
                 break;
@@ -249,7 +253,7 @@ fn read(db: &Connection, after: Position, limit: usize) -> Result<Vec<StoredEntr
     let entries = chained(after, rows)?;
     match broken {
         Some(error) => Err(read_error(error, entries.last().map_or(after.revision, |last| last.position().revision))),
-        None => Ok(entries),
+        None => Ok(Batch { entries, level: exhausted.then_some(Duration::ZERO) }),
     }
 }
 
@@ -305,18 +309,21 @@ impl Journal for SqliteJournal {
         });
         appending.await.unwrap_or_else(|error| Err(AppendError::Indeterminate(error.into())))
     }
+}
 
-    async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
+#[async_trait]
+impl JournalReader for SqliteJournal {
+    async fn read(&self, after: Position, limit: usize) -> Result<Batch, ReadError> {
         let reader = Arc::clone(&self.reader);
         let reading = tokio::task::spawn_blocking(move || read(&guard(&reader), after, limit));
         reading.await.unwrap_or_else(|error| Err(ReadError::Unavailable(error.into())))
     }
 
-    async fn tail(&self) -> Result<Position, ReadError> {
+    async fn tail(&self) -> Result<Tail, ReadError> {
         let reader = Arc::clone(&self.reader);
         let reading = tokio::task::spawn_blocking(move || end(&guard(&reader)));
         match reading.await {
-            Ok(end) => end.map_err(|error| read_error(error, Revision::START)),
+            Ok(end) => end.map(Tail::at).map_err(|error| read_error(error, Revision::START)),
             Err(error) => Err(ReadError::Unavailable(error.into())),
         }
     }
@@ -346,7 +353,7 @@ impl Journal for SqliteJournal {
         examining.await.unwrap_or_else(|error| Err(ReadError::Unavailable(error.into())))
     }
 
-    async fn changed(&self, seen: Revision) {
+    async fn wait_for_append(&self, seen: Revision) {
         // The sender is this journal's own, so waiting cannot fail.
         let _ = self.end.subscribe().wait_for(|end| *end > seen).await;
     }

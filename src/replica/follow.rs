@@ -1,21 +1,28 @@
 //! The one task that owns the state: reads the journal, folds, publishes.
+//!
+//! Whatever is wrong with the journal, time goes on: orders start and end when they are to, on what is known.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use super::fault::FaultReason;
+use super::lineage::{Known, Lineage, verify_lineage};
+use super::snapshots::{Chosen, fold_up_to};
 use super::{Published, Replica, ReplicaError, Snapshots};
 use crate::clock::jittered;
 use crate::compute;
 use crate::domain::state::{State, Touched};
 use crate::index::{Index, Snapshot};
-use crate::journal::{Follower, Hash, Journal, Position, StoredEntry};
+use crate::journal::{Batch, FollowError, Follower, Hash, Journal, JournalReader, Position, StoredEntry};
 use crate::machine;
 use crate::metrics;
 use crate::record::decode;
+use crate::record::snapshot::SnapshotFile;
 use crate::subject_map::Changes;
 use crate::telemetry::causes;
 
@@ -27,6 +34,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
 /// After so long without an entry, the index is put in order as far as it can be.
 const QUIET: Duration = Duration::from_secs(1);
+/// How often it is written down how far the journal has been followed.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
+/// The same trouble is logged again after this long.
+const REPEAT: Duration = Duration::from_secs(60);
 
 /// The state and index, owned by the one task that folds.
 struct Fold {
@@ -36,15 +47,37 @@ struct Fold {
 }
 
 impl Fold {
-    fn take(&mut self, entries: &[StoredEntry]) -> Result<Vec<Touched>, ReplicaError> {
+    fn of(state: State, hash: Hash) -> Self {
+        Self { state: state.loading(machine::cores()), index: Index::default(), hash }
+    }
+
+    /// Folds entries up to the first that cannot be, and gives what they touched.
+    fn take(&mut self, entries: &[StoredEntry], latest: Timestamp) -> (Vec<Touched>, Result<(), ReplicaError>) {
         let mut touched = Vec::with_capacity(entries.len());
         for stored in entries {
-            let revision = stored.position().revision;
-            let entry = decode(stored.payload()).map_err(|source| ReplicaError::Entry { revision, source })?;
-            touched.push(self.state.apply(revision, &entry)?);
-            self.hash = stored.position().hash;
+            match self.take_one(stored, latest) {
+                Ok(one) => touched.push(one),
+                Err(error) => return (touched, Err(error)),
+            }
         }
+        (touched, Ok(()))
+    }
+
+    fn take_one(&mut self, stored: &StoredEntry, latest: Timestamp) -> Result<Touched, ReplicaError> {
+        let revision = stored.position().revision;
+        let entry = decode(stored.payload()).map_err(|source| ReplicaError::Entry { revision, source })?;
+        // Bounded-clock: adopted, it would start and end orders before their time, here and for good.
+        if entry.at > latest {
+            let ahead = format!("{:#}", jiff::SignedDuration::from_secs(entry.at.duration_since(latest).as_secs()));
+            return Err(ReplicaError::FromTheFuture { revision, at: entry.at, ahead: format!("more than {ahead}") });
+        }
+        let touched = self.state.apply(revision, &entry)?;
+        self.hash = stored.position().hash;
         Ok(touched)
+    }
+
+    fn position(&self) -> Position {
+        Position { revision: self.state.revision(), hash: self.hash }
     }
 
     fn published(&self, index: Snapshot) -> Published {
@@ -59,89 +92,132 @@ impl Fold {
 pub async fn run(
     replica: Replica,
     journal: Arc<dyn Journal>,
-    mut snapshots: Snapshots,
+    snapshots: Snapshots,
+    lineage: Lineage,
     stop: CancellationToken,
 ) -> Result<(), ReplicaError> {
-    let mut following = Following::new(replica);
-    let (state, start) = tokio::select! {
+    let journal: Arc<dyn JournalReader> = journal;
+    let mut following = Following::new(replica, snapshots, lineage);
+    let chosen = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        start = following.begin(&mut snapshots, &*journal) => start,
+        start = following.begin(&*journal) => start?,
     };
-    let mut follower = Follower::new(journal, start);
-    let mut fold = Fold { state: state.loading(machine::cores()), index: Index::default(), hash: start.hash };
-    let mut told = start.revision.get();
+    let mut follower = Follower::new(Arc::clone(&journal), chosen.position);
+    let mut fold = Fold::of(chosen.state, chosen.position.hash);
+    let mut verification = chosen.shared.map(|file| Verification::begin(&journal, &fold, file));
+    let mut told = chosen.position.revision.get();
     loop {
-        let entries = tokio::select! {
+        let batch = tokio::select! {
             biased;
-            () = stop.cancelled() => {
-                fold.state.settle();
-                return snapshots.close(fold.state, fold.hash).await;
-            }
-            () = following.boundary() => Ok(None),
-            entries = follower.next() => entries.map(Some),
+            () = stop.cancelled() => return following.close(fold).await,
+            () = following.boundary() => None,
+            batch = following.next(&mut follower) => Some(batch),
             changes = following.untidy(), if follower.is_level() => {
                 fold = following.tidy(fold, changes).await?;
                 continue;
             }
-        };
-        let entries = match entries {
-            Ok(entries) => entries,
-            Err(error) if error.is_retryable() => {
-                following.out_of_reach(&error).await;
+            verified = Verification::end(&mut verification) => {
+                if let Some(right) = following.verified(verified).await {
+                    fold = right;
+                    follower.rewind(fold.position());
+                }
                 continue;
             }
-            Err(error) if following.level_before => {
-                following.replica.set_fault(error.to_string());
-                tokio::time::sleep(jittered(FAULT_PAUSE)).await;
+        };
+        let read_at = following.replica.0.clock.monotonic();
+        let Batch { entries, level } = match batch {
+            None => Batch { entries: Vec::new(), level: None },
+            Some(Ok(batch)) => {
+                following.in_reach();
+                batch
+            }
+            Some(Err(error)) if error.is_retryable() => {
+                following.out_of_reach(&error);
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Some(Err(error)) => {
+                following.fault(error.into())?;
+                continue;
+            }
         };
-        following.in_reach();
-        if entries.as_ref().is_some_and(Vec::is_empty) {
-            if !following.level_before {
+        let (now, loading) = (following.replica.0.clock.now(), !following.level_before);
+        if !entries.is_empty() || level.is_none() {
+            let latest = now.checked_add(following.replica.0.max_ahead).unwrap_or(now);
+            let folded = compute::begin(move || {
+                // Where entries come one after another for ever, there is never nothing else to do.
+                if fold.state.untidy() == Some(Changes::Many) {
+                    fold.state.tidy(Changes::Many);
+                }
+                let (touched, outcome) = fold.take(&entries, latest);
+                // Before the first time level, nobody is served: the index is made once, at the end.
+                let index = if loading { None } else { Some(fold.index.advance(&fold.state, &touched, now)) };
+                (fold, index, outcome)
+            });
+            let (back, index, outcome) = folded.await.map_err(|_| ReplicaError::BrokenOff)?;
+            fold = back;
+            if loading && fold.state.revision().get() >= told + TELL_EVERY {
+                told = fold.state.revision().get();
+                info!(revision = told, "loading the journal");
+            }
+            if let Some(index) = index {
+                following.publish(&fold, index);
+            }
+            if let Err(error) = outcome {
+                follower.rewind(fold.position());
+                following.fault(error)?;
+                continue;
+            }
+        }
+        if let Some(age) = level {
+            if loading {
                 fold = following.loaded(fold).await?;
             }
-            following.replica.level();
-            snapshots.keep(&fold.state, fold.hash);
-            continue;
+            following.level(&fold, read_at.saturating_sub(age), &*journal).await;
         }
-        let now = following.replica.0.clock.now();
-        // Before the first time level, nobody is served: the index is made once, at the end.
-        let loading = !following.level_before;
-        let folded = compute::begin(move || {
-            // Where entries come one after another for ever, there is never nothing else to do.
-            if fold.state.untidy() == Some(Changes::Many) {
-                fold.state.tidy(Changes::Many);
-            }
-            let touched = fold.take(&entries.unwrap_or_default())?;
-            let index = if loading { None } else { Some(fold.index.advance(&fold.state, &touched, now)) };
-            Ok::<_, ReplicaError>((fold, index))
-        });
-        let (back, index) = match folded.await.map_err(|_| ReplicaError::BrokenOff)? {
-            Ok(folded) => folded,
-            // An entry of a newer program, perhaps: queries go on from what was understood.
-            Err(error) if !loading => {
-                following.replica.set_fault(error.to_string());
-                stop.cancelled().await;
-                return Err(error);
-            }
-            Err(error) => return Err(error),
+    }
+}
+
+/// A shared snapshot being held against the journal.
+struct Verification {
+    folding: JoinHandle<Result<State, ReplicaError>>,
+    said: State,
+    at: Position,
+    file: SnapshotFile,
+}
+
+/// What came of it: whether the snapshot said what the journal says, and what that is.
+struct Verified {
+    file: SnapshotFile,
+    at: Position,
+    outcome: Result<(bool, State), String>,
+}
+
+impl Verification {
+    fn begin(journal: &Arc<dyn JournalReader>, fold: &Fold, file: SnapshotFile) -> Self {
+        let at = fold.position();
+        let folding = tokio::spawn(fold_up_to(Arc::clone(journal), at));
+        Self { folding, said: fold.state.clone(), at, file }
+    }
+
+    /// Returns once it has ended; never if there is none.
+    async fn end(verification: &mut Option<Self>) -> Verified {
+        let Some(going_on) = verification else { return std::future::pending().await };
+        let folded = (&mut going_on.folding).await;
+        let Some(Self { said, at, file, .. }) = verification.take() else { return std::future::pending().await };
+        let outcome = match folded {
+            Ok(Ok(state)) => Ok((state.digest() == said.digest(), state)),
+            Ok(Err(error)) => Err(causes(&error)),
+            Err(error) => Err(error.to_string()),
         };
-        fold = back;
-        if loading && fold.state.revision().get() >= told + TELL_EVERY {
-            told = fold.state.revision().get();
-            info!(revision = told, "loading the journal");
-        }
-        if let Some(index) = index {
-            following.publish(&fold, index);
-        }
+        Verified { file, at, outcome }
     }
 }
 
 /// What is published, and how it stands with the journal.
 struct Following {
     replica: Replica,
+    snapshots: Snapshots,
+    lineage: Lineage,
     retired: Vec<Arc<Published>>,
     /// When an order starts or ends by itself next. Boundaries count once the journal is folded.
     due: Option<Timestamp>,
@@ -149,34 +225,117 @@ struct Following {
     untidy: Option<(Changes, Duration)>,
     level_before: bool,
     backoff: Duration,
-    /// The trouble told last.
-    told: String,
+    /// The journal is not read before this, by the monotonic clock.
+    not_before: Duration,
+    /// The trouble told last, and when.
+    told: Option<(String, Duration)>,
+    /// When it was written down last how far the journal has been followed, and how far.
+    kept: (Duration, Position),
 }
 
 impl Following {
-    fn new(replica: Replica) -> Self {
-        let (retired, due, untidy, told) = (Vec::new(), None, None, String::new());
-        Self { replica, retired, due, untidy, level_before: false, backoff: BACKOFF.0, told }
+    fn new(replica: Replica, snapshots: Snapshots, lineage: Lineage) -> Self {
+        Self {
+            replica,
+            snapshots,
+            lineage,
+            retired: Vec::new(),
+            due: None,
+            untidy: None,
+            level_before: false,
+            backoff: BACKOFF.0,
+            not_before: Duration::ZERO,
+            told: None,
+            kept: (Duration::ZERO, Position::START),
+        }
     }
 
-    /// Where to fold from; waits for the journal as long as it takes.
-    async fn begin(&mut self, snapshots: &mut Snapshots, journal: &dyn Journal) -> (State, Position) {
-        let local = snapshots.local().await;
-        if let Some((state, position)) = local.as_ref().filter(|_| snapshots.may_serve()) {
-            let now = self.replica.0.clock.now();
-            let index = Index::default().rebuild(state, now);
-            let published = Published { index, state: state.clone(), hash: position.hash };
-            self.replica.publish(published, &mut self.retired);
-            // When it was level last is not known: surely when it took its last entry.
-            self.replica.level_since(now.duration_since(state.at()).unsigned_abs());
-            warn!(revision = %position.revision, "serving from the snapshot until the journal is in reach");
-        }
-        loop {
-            match snapshots.choose(local.clone(), journal).await {
-                Ok(start) => return start,
-                Err(error) => self.out_of_reach(&error).await,
+    /// Where to fold from; waits as long as it takes for the journal, and for a person if it is not the one known here.
+    async fn begin(&mut self, journal: &dyn JournalReader) -> Result<Chosen, ReplicaError> {
+        let mut local = None;
+        if self.snapshots.may_serve() {
+            local = self.snapshots.local().await;
+            if let Some((state, position)) = &local {
+                let now = self.replica.0.clock.now();
+                let index = Index::default().rebuild(state, now);
+                let published = Published { index, state: state.clone(), hash: position.hash };
+                self.replica.publish(published, &mut self.retired);
+                // When it was level last is not known: surely when it took its last entry.
+                self.replica.level_since(now.duration_since(state.at()).unsigned_abs());
+                warn!(revision = %position.revision, "serving from the snapshot until the journal is in reach");
             }
         }
+        loop {
+            self.wait().await;
+            let known = self.lineage.known()?;
+            match self.find_journal(&known, journal).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    self.out_of_reach(&error);
+                    continue;
+                }
+            }
+            let from = match local.take() {
+                // What was served from may have been set aside meanwhile.
+                Some(taken) if known.iter().any(|one| one.position == taken.1) => Some(taken),
+                Some(_) | None => self.snapshots.local().await,
+            };
+            match self.snapshots.choose(from, journal).await {
+                Ok(start) => return Ok(start),
+                Err(error) if error.is_retryable() => self.out_of_reach(&error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Whether this is the journal to follow. **One-history**: if it is not the one known here, that is told, until a person
+    /// says that it is to be, or it is put back.
+    async fn find_journal(&mut self, known: &[Known], journal: &dyn JournalReader) -> Result<bool, FollowError> {
+        if let Some(foreign) = verify_lineage(known, journal).await? {
+            self.stand_still(FaultReason::UnknownHistory, foreign.to_string());
+            return Ok(false);
+        }
+        match journal.name().await? {
+            Some(name) => {
+                info!(journal = %name, "journal found");
+                self.replica.0.name.store(Some(Arc::new(name)));
+            }
+            None if self.lineage.must_exist() => {
+                let why = "there is no journal there: check the URL and --redis-namespace, or make one with `withheld journal create`";
+                self.stand_still(FaultReason::UnknownHistory, why.to_owned());
+                return Ok(false);
+            }
+            None => {}
+        }
+        self.in_reach();
+        Ok(true)
+    }
+
+    fn stand_still(&mut self, reason: FaultReason, why: String) {
+        self.replica.set_fault(reason, why);
+        self.not_before = self.replica.0.clock.monotonic() + jittered(FAULT_PAUSE);
+    }
+
+    /// What trying again does not mend. Before the journal has been folded once that ends the service, but for what a clock
+    /// that is set right will mend.
+    fn fault(&mut self, error: ReplicaError) -> Result<(), ReplicaError> {
+        let reason = FaultReason::of(&error);
+        if !self.level_before && reason != FaultReason::FromTheFuture {
+            return Err(error);
+        }
+        self.stand_still(reason, causes(&error));
+        Ok(())
+    }
+
+    async fn wait(&self) {
+        tokio::time::sleep(self.not_before.saturating_sub(self.replica.0.clock.monotonic())).await;
+    }
+
+    /// The next entries, once the pause after the last trouble is over.
+    async fn next(&self, follower: &mut Follower) -> Result<Batch, FollowError> {
+        self.wait().await;
+        follower.next().await
     }
 
     async fn boundary(&self) {
@@ -227,23 +386,28 @@ impl Following {
         Ok(fold)
     }
 
-    /// Told once for each trouble that lasts; tried again for ever.
-    async fn out_of_reach(&mut self, error: &crate::journal::ReadError) {
-        let error = causes(error);
-        if self.backoff >= BACKOFF.1 && self.told != error {
+    /// Logged once a minute for each trouble that lasts; tried again for ever.
+    fn out_of_reach(&mut self, error: &FollowError) {
+        let (error, now) = (causes(error), self.replica.0.clock.monotonic());
+        let told = self.told.as_ref().is_some_and(|(told, at)| *told == error && now.saturating_sub(*at) < REPEAT);
+        if self.backoff >= BACKOFF.1 && !told {
             warn!(error, "journal out of reach, trying again");
-            self.told = error;
+            self.told = Some((error.clone(), now));
         }
+        self.replica.0.trouble.store(Some(Arc::new(error)));
         metrics::follower_restarted();
-        tokio::time::sleep(jittered(self.backoff)).await;
+        self.not_before = now + jittered(self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
     }
 
     fn in_reach(&mut self) {
-        if !self.told.is_empty() {
+        if self.told.take().is_some() {
             info!("journal in reach again");
         }
-        (self.backoff, self.told) = (BACKOFF.0, String::new());
+        if self.replica.0.trouble.load().is_some() {
+            self.replica.0.trouble.store(None);
+        }
+        self.backoff = BACKOFF.0;
     }
 
     /// For the first time all of the journal is folded: it is put in order and published.
@@ -259,5 +423,68 @@ impl Following {
         self.publish(&fold, index);
         info!(revision = %fold.state.revision(), orders = fold.state.orders().len(), "level with the journal");
         Ok(fold)
+    }
+
+    /// All that is committed was folded, as of a time of the monotonic clock.
+    async fn level(&mut self, fold: &Fold, at: Duration, journal: &dyn JournalReader) {
+        self.replica.level_at(at);
+        let (now, position) = (self.replica.0.clock.monotonic(), fold.position());
+        if position == Position::START {
+            return;
+        }
+        if self.replica.journal_name().is_none()
+            && let Ok(Some(name)) = journal.name().await
+        {
+            self.replica.0.name.store(Some(Arc::new(name)));
+        }
+        let Some(name) = self.replica.journal_name() else { return };
+        self.snapshots.keep(&fold.state, fold.hash, Some(name), now);
+        let first = self.kept.1 == Position::START;
+        if position != self.kept.1 && (first || now.saturating_sub(self.kept.0) >= KEEP_EVERY) {
+            self.kept = (now, position);
+            let lineage = self.lineage.clone();
+            let keeping = compute::begin(move || lineage.keep(name, position));
+            if let Ok(Err(error)) = keeping.await {
+                warn!(error = causes(&error), "not written down how far the journal was followed");
+            }
+        }
+    }
+
+    /// A shared snapshot was held against the journal: gives what is right, if it was wrong.
+    async fn verified(&mut self, Verified { file, at, outcome }: Verified) -> Option<Fold> {
+        match outcome {
+            Ok((true, _)) => {
+                info!(revision = %at.revision, "the shared snapshot says what the journal says");
+                self.snapshots.keep_shared(&file).await;
+                None
+            }
+            Ok((false, state)) => {
+                let aside = file.set_aside();
+                error!(revision = %at.revision, ?aside,
+                    "the shared snapshot says something else than the journal: somebody has tampered with it; folding the \
+                     journal itself");
+                self.replica.doubted();
+                self.level_before = false;
+                self.due = None;
+                Some(Fold::of(state, at.hash))
+            }
+            Err(error) => {
+                warn!(error, "the shared snapshot was not held against the journal, and is not kept");
+                None
+            }
+        }
+    }
+
+    async fn close(self, mut fold: Fold) -> Result<(), ReplicaError> {
+        fold.state.settle();
+        let (name, position) = (self.replica.journal_name(), fold.position());
+        if let Some(name) = name.filter(|_| self.level_before && position != self.kept.1) {
+            let lineage = self.lineage;
+            let keeping = compute::begin(move || lineage.keep(name, position));
+            if let Ok(Err(error)) = keeping.await {
+                warn!(error = causes(&error), "not written down how far the journal was followed");
+            }
+        }
+        self.snapshots.close(fold.state, fold.hash, name).await
     }
 }

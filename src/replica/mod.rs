@@ -1,9 +1,11 @@
 //! Follows the journal, folds it into the state, and publishes what queries and desks read.
 //!
 //! One task owns the state; everybody else has a [`Replica`], a handle on what was published last. Nothing here writes.
-//! **Serve-stale-say-so**: when the journal is out of reach the last published snapshot stays, and its age grows.
+//! **Serve-stale-say-so**: when the journal is out of reach what was published last stays, and its age grows.
 
+mod fault;
 mod follow;
+pub mod lineage;
 mod snapshots;
 
 use std::sync::Arc;
@@ -21,9 +23,10 @@ use crate::domain::digest::Digester;
 use crate::domain::ids::Revision;
 use crate::domain::state::{ApplyError, State};
 use crate::index::Snapshot;
-use crate::journal::{FollowError, Hash, Position};
+use crate::journal::{FollowError, Hash, JournalName, Position};
 use crate::record::DecodeError;
 
+pub use fault::{Fault, FaultReason};
 pub use follow::run;
 pub use snapshots::Snapshots;
 
@@ -77,6 +80,8 @@ pub struct Freshness {
 pub struct Replica(Arc<Shared>);
 
 const NEVER: i64 = i64::MIN;
+/// Twice as far as a desk's clock may be from that of the journal's server, for this machine's may be as far off.
+const MAX_AHEAD: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
 struct Shared {
@@ -90,9 +95,15 @@ struct Shared {
     /// Whether this process has been level with the journal itself; what a snapshot says is STALE, however young.
     was_level: AtomicBool,
     /// Why the journal cannot be followed any further, until people or another replica have mended it.
-    fault: ArcSwapOption<String>,
+    fault: ArcSwapOption<Fault>,
+    /// Why the journal is out of reach now.
+    trouble: ArcSwapOption<String>,
+    /// The journal that is followed.
+    name: ArcSwapOption<JournalName>,
     clock: Clock,
     stale_after: Duration,
+    /// **Bounded-clock**: an entry that is further ahead of this machine's clock is not adopted.
+    max_ahead: Duration,
 }
 
 /// The journal cannot be folded: going on would be to guess.
@@ -113,6 +124,22 @@ pub enum ReplicaError {
     /// An entry does not fit.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// An entry is from the future, by this machine's clock.
+    #[error(
+        "entry `{revision}` is from {at}, {ahead} ahead of this machine's clock: one of the two clocks is wrong, and until that \
+         is mended the entry is not adopted"
+    )]
+    FromTheFuture {
+        /// Which.
+        revision: Revision,
+        /// When it says that it was written.
+        at: Timestamp,
+        /// By how much that is ahead.
+        ahead: String,
+    },
+    /// What this service knows of its journal cannot be read.
+    #[error(transparent)]
+    Lineage(#[from] lineage::LineageError),
     /// Folding stopped half way; a bug.
     #[error("the fold of the journal broke off")]
     BrokenOff,
@@ -130,9 +157,21 @@ impl Replica {
             ready: watch::Sender::new(false),
             was_level: AtomicBool::new(false),
             fault: ArcSwapOption::empty(),
+            trouble: ArcSwapOption::empty(),
+            name: ArcSwapOption::empty(),
             clock,
             stale_after,
+            max_ahead: MAX_AHEAD,
         }))
+    }
+
+    /// With another bound for how far ahead of this machine's clock an entry may be.
+    #[must_use]
+    pub fn with_max_ahead(self, max_ahead: Duration) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(shared) => Self(Arc::new(Shared { max_ahead, ..shared })),
+            Err(shared) => Self(shared),
+        }
     }
 
     /// What was published last. Hold it for one answer only.
@@ -160,8 +199,20 @@ impl Replica {
 
     /// Why the journal cannot be followed any further; nothing may be written then.
     #[must_use]
-    pub fn fault(&self) -> Option<Arc<String>> {
+    pub fn fault(&self) -> Option<Arc<Fault>> {
         self.0.fault.load_full()
+    }
+
+    /// Why the journal is out of reach now, if it is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Arc<String>> {
+        self.0.trouble.load_full()
+    }
+
+    /// The journal that is followed, once it has been found.
+    #[must_use]
+    pub fn journal_name(&self) -> Option<JournalName> {
+        self.0.name.load().as_deref().copied()
     }
 
     /// Whether there is something to answer from: the journal has been folded to its end once, or, if that was allowed, a
@@ -209,12 +260,19 @@ impl Replica {
         self.0.publications.send_modify(|count| *count += 1);
     }
 
-    fn level(&self) {
-        self.level_since(Duration::ZERO);
+    /// What is published was level with the journal at a time of the monotonic clock, and is the journal's.
+    fn level_at(&self, at: Duration) {
+        self.0.level_at.store(micros(at), Ordering::Relaxed);
+        self.0.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         self.0.was_level.store(true, Ordering::Relaxed);
         if let Some(fault) = self.0.fault.swap(None) {
             info!(%fault, "the journal can be followed again");
         }
+    }
+
+    /// What is published is not known to be the journal's any more.
+    fn doubted(&self) {
+        self.0.was_level.store(false, Ordering::Relaxed);
     }
 
     /// What is published was level with the journal so long ago.
@@ -224,14 +282,24 @@ impl Replica {
     }
 
     /// **Serve-stale-say-so**: going on would be to guess, so what is published stays, and nothing is written.
-    fn set_fault(&self, why: String) {
-        if self.fault().is_none_or(|told| *told != why) {
+    fn set_fault(&self, reason: FaultReason, why: String) {
+        let before = self.fault();
+        if before.as_ref().is_none_or(|told| told.why != why) {
             error!(
+                reason = reason.as_str(),
                 fault = why,
-                "the journal cannot be followed any further: answering from what is known, writing nothing"
+                "the journal cannot be followed: answering from what is known, writing nothing"
             );
         }
-        self.0.fault.store(Some(Arc::new(why)));
+        // Since when counts from the first fault: each might say something else, and none of them was mended.
+        let since = before.map_or_else(|| self.0.clock.monotonic(), |before| before.since);
+        self.0.fault.store(Some(Arc::new(Fault { reason, why, since })));
+    }
+
+    /// For how long the journal has not been followed because of a fault.
+    #[must_use]
+    pub fn faulted_for(&self) -> Option<Duration> {
+        Some(self.0.clock.monotonic().saturating_sub(self.fault()?.since))
     }
 }
 

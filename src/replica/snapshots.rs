@@ -1,8 +1,12 @@
 //! When the state is written to a file, and how a start makes use of it.
 //!
-//! A snapshot is only ever a shortcut: one that is damaged, or that the journal does not bear out, is not used.
+//! A snapshot is only ever a shortcut: one that is damaged is not used, nor one that the journal does not have the entry of. A
+//! snapshot that others share could have been made by anybody who can write where it is shared: what it says is held
+//! against the journal afterwards, entry by entry, before it is kept as one of our own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -10,24 +14,40 @@ use tracing::{error, info, warn};
 use super::ReplicaError;
 use crate::compute;
 use crate::domain::state::State;
-use crate::journal::{Hash, Journal, Position, ReadError, SnapshotShelf};
+use crate::journal::{Hash, JournalName, JournalReader, Position, ReadError, SnapshotStore};
+use crate::record::decode;
 use crate::record::snapshot::SnapshotFile;
 use crate::telemetry::causes;
 
+/// A snapshot that could not be written is tried again after this long.
+const RETRY: Duration = Duration::from_mins(1);
+/// Entries folded at a time when a shared snapshot is held against the journal.
+const VERIFY_BATCH: usize = 4_096;
+
 /// A state and the entry it was taken after.
 type Taken = (State, Position);
+
+/// What a replica begins with.
+pub(super) struct Chosen {
+    pub(super) state: State,
+    pub(super) position: Position,
+    /// It was shared by others: to be verified, and kept once that is done.
+    pub(super) shared: Option<SnapshotFile>,
+}
 
 /// Keeps a journal's snapshot up to date.
 #[derive(Debug)]
 pub struct Snapshots {
     file: Option<SnapshotFile>,
     /// Where those who share the journal leave one for each other.
-    shelf: Option<Arc<dyn SnapshotShelf>>,
+    store: Option<Arc<dyn SnapshotStore>>,
     every: u64,
-    /// The revision of the last snapshot.
-    last: u64,
+    /// The revision of the last snapshot that was written.
+    last: Arc<AtomicU64>,
     /// At most one is written at a time.
     writing: Option<JoinHandle<()>>,
+    /// Not before this, by the monotonic clock: the last one could not be written.
+    not_before: Duration,
     may_serve: bool,
 }
 
@@ -40,14 +60,22 @@ impl Snapshots {
 
     /// Nowhere.
     #[must_use]
-    pub const fn none() -> Self {
-        Self { file: None, shelf: None, every: u64::MAX, last: 0, writing: None, may_serve: false }
+    pub fn none() -> Self {
+        Self {
+            file: None,
+            store: None,
+            every: u64::MAX,
+            last: Arc::default(),
+            writing: None,
+            not_before: Duration::ZERO,
+            may_serve: false,
+        }
     }
 
     /// Shared with others.
     #[must_use]
-    pub fn shared(self, shelf: Arc<dyn SnapshotShelf>) -> Self {
-        Self { shelf: Some(shelf), ..self }
+    pub fn shared(self, store: Arc<dyn SnapshotStore>) -> Self {
+        Self { store: Some(store), ..self }
     }
 
     /// Allows to serve from the file while the journal has not been reached yet.
@@ -65,36 +93,45 @@ impl Snapshots {
         read(self.file.clone()?).await
     }
 
-    /// The state to begin with and the entry it was taken after: of a snapshot that the journal bears out, or an empty
-    /// state and the beginning.
+    /// The state to begin with and the entry it was taken after: of a snapshot whose entry the journal has, or an empty state
+    /// and the beginning. What the local one says has been held against the journal by the lineage.
     ///
     /// # Errors
-    /// If the journal cannot be read now.
-    pub(super) async fn choose(&mut self, local: Option<Taken>, journal: &dyn Journal) -> Result<Taken, ReadError> {
-        let local = match (local, &self.file) {
-            (Some(taken), Some(file)) => borne_out(taken, file, journal).await?,
-            (Some(_) | None, _) => None,
-        };
+    /// If the journal cannot be read now, or has another entry than the local snapshot was taken after.
+    pub(super) async fn choose(
+        &mut self,
+        local: Option<Taken>,
+        journal: &dyn JournalReader,
+    ) -> Result<Chosen, ReadError> {
+        if let Some((_, position)) = &local {
+            has_entry(*position, journal).await?;
+        }
         let have = local.as_ref().map_or(0, |(_, position)| position.revision.get());
-        let chosen = match self.shelved(have, journal).await? {
-            Some(shared) => Some(shared),
-            None => local,
+        let (chosen, shared) = match self.fetched(have, journal).await? {
+            Some((taken, file)) => (Some(taken), Some(file)),
+            None => (local, None),
         };
-        let Some((state, position)) = chosen else { return Ok(Default::default()) };
-        info!(revision = %position.revision, "state restored from snapshot");
-        self.last = position.revision.get();
-        Ok((state, position))
+        let Some((state, position)) = chosen else {
+            return Ok(Chosen { state: State::default(), position: Position::START, shared: None });
+        };
+        info!(revision = %position.revision, shared = shared.is_some(), "state restored from snapshot");
+        self.last.store(position.revision.get(), Ordering::Relaxed);
+        Ok(Chosen { state, position, shared })
     }
 
     /// The shared snapshot, if it saves folding many entries.
-    async fn shelved(&self, have: u64, journal: &dyn Journal) -> Result<Option<Taken>, ReadError> {
-        let (Some(shelf), Some(file)) = (&self.shelf, &self.file) else { return Ok(None) };
-        let newest = shelf.newest().await?;
+    async fn fetched(
+        &self,
+        have: u64,
+        journal: &dyn JournalReader,
+    ) -> Result<Option<(Taken, SnapshotFile)>, ReadError> {
+        let (Some(store), Some(file)) = (&self.store, &self.file) else { return Ok(None) };
+        let newest = store.newest().await?;
         if newest.is_none_or(|newest| newest.get() < have.saturating_add(self.every)) {
             return Ok(None);
         }
         let fetched = SnapshotFile::at(file.path().with_extension("shared.snapshot"));
-        match shelf.fetch(fetched.path()).await {
+        match store.fetch(fetched.path()).await {
             Ok(Some(revision)) => info!(%revision, "shared snapshot fetched"),
             Ok(None) => return Ok(None),
             Err(error) => {
@@ -103,51 +140,75 @@ impl Snapshots {
             }
         }
         let Some(taken) = read(fetched.clone()).await else { return Ok(None) };
-        let taken = borne_out(taken, &fetched, journal).await?;
-        if taken.is_some()
-            && let Err(error) = tokio::fs::rename(fetched.path(), file.path()).await
-        {
+        match has_entry(taken.1, journal).await {
+            Ok(()) => Ok(Some((taken, fetched))),
+            Err(error @ ReadError::Diverged { .. }) => {
+                warn!(%error, revision = %taken.1.revision, "the journal does not have the shared snapshot's entry: not used");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps a shared snapshot that was verified as one of our own.
+    pub(super) async fn keep_shared(&self, shared: &SnapshotFile) {
+        let Some(file) = &self.file else { return };
+        if let Err(error) = tokio::fs::rename(shared.path(), file.path()).await {
             warn!(%error, "shared snapshot not kept");
         }
-        Ok(taken)
     }
 
     /// Writes one in the background if it is time to, and shares it.
-    pub(super) fn keep(&mut self, state: &State, hash: Hash) {
+    pub(super) fn keep(&mut self, state: &State, hash: Hash, name: Option<JournalName>, now: Duration) {
         let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
-        if state.revision().get().saturating_sub(self.last) >= self.every && !busy {
-            self.writing = self.write(state.clone(), hash, self.shelf.clone());
+        let due = state.revision().get().saturating_sub(self.last.load(Ordering::Relaxed)) >= self.every;
+        if due && !busy && now >= self.not_before {
+            // Forgotten if it succeeds: then it is not due any more.
+            self.not_before = now + RETRY;
+            self.writing = self.write(state.clone(), hash, name, self.store.clone());
         }
     }
 
     /// Writes the last one, if anything has come since the one before.
-    pub(super) async fn close(mut self, state: State, hash: Hash) -> Result<(), ReplicaError> {
+    pub(super) async fn close(
+        mut self,
+        state: State,
+        hash: Hash,
+        name: Option<JournalName>,
+    ) -> Result<(), ReplicaError> {
         if let Some(writing) = self.writing.take() {
             writing.await.map_err(|_| ReplicaError::BrokenOff)?;
         }
-        if state.revision().get() > self.last
-            && let Some(writing) = self.write(state, hash, None)
+        if state.revision().get() > self.last.load(Ordering::Relaxed)
+            && let Some(writing) = self.write(state, hash, name, None)
         {
             writing.await.map_err(|_| ReplicaError::BrokenOff)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, state: State, hash: Hash, shelf: Option<Arc<dyn SnapshotShelf>>) -> Option<JoinHandle<()>> {
-        let file = self.file.clone()?;
+    fn write(
+        &self,
+        state: State,
+        hash: Hash,
+        name: Option<JournalName>,
+        store: Option<Arc<dyn SnapshotStore>>,
+    ) -> Option<JoinHandle<()>> {
+        let (file, last) = (self.file.clone()?, Arc::clone(&self.last));
         let revision = state.revision();
-        self.last = revision.get();
         Some(tokio::spawn(async move {
             let path = file.path().to_owned();
-            match compute::begin(move || file.write(&state, hash)).await {
+            let name = name.map(|name| *name.as_bytes());
+            match compute::begin(move || file.write(&state, hash, name)).await {
                 Ok(Ok(())) => info!(%revision, path = %path.display(), "snapshot written"),
                 Ok(Err(error)) => {
-                    return error!(error = causes(&error), "snapshot not written");
+                    return error!(error = causes(&error), retry_after = ?RETRY, "snapshot not written, trying again later");
                 }
                 Err(error) => return error!(%error, "writing a snapshot broke off"),
             }
-            let Some(shelf) = shelf else { return };
-            match shelf.offer(revision, &path).await {
+            last.fetch_max(revision.get(), Ordering::Relaxed);
+            let Some(store) = store else { return };
+            match store.offer(revision, &path).await {
                 Ok(true) => info!(%revision, "snapshot shared"),
                 Ok(false) => {}
                 Err(error) => warn!(error = causes(&error), "snapshot not shared"),
@@ -160,7 +221,7 @@ impl Snapshots {
 async fn read(file: SnapshotFile) -> Option<Taken> {
     let reading = file.clone();
     match compute::begin(move || reading.read()).await {
-        Ok(Ok(found)) => found,
+        Ok(Ok(found)) => found.map(|(state, taken)| (state, taken.position)),
         Ok(Err(error)) => {
             let aside = file.set_aside();
             warn!(%error, ?aside, "snapshot set aside, folding the journal from its start");
@@ -173,15 +234,38 @@ async fn read(file: SnapshotFile) -> Option<Taken> {
     }
 }
 
-/// What was taken, if the journal has the very entry it was taken after; a snapshot of another history is set aside.
-async fn borne_out(taken: Taken, file: &SnapshotFile, journal: &dyn Journal) -> Result<Option<Taken>, ReadError> {
-    match journal.read(taken.1, 1).await {
-        Ok(_) | Err(ReadError::Corrupt { .. }) => Ok(Some(taken)),
-        Err(error @ ReadError::Diverged { .. }) => {
-            let aside = file.set_aside();
-            warn!(%error, ?aside, revision = %taken.1.revision, "the journal does not have the snapshot's entry: not used");
-            Ok(None)
-        }
-        Err(error @ ReadError::Unavailable(_)) => Err(error),
+/// Whether the journal has the very entry that a snapshot was taken after; what comes after it may be damaged.
+async fn has_entry(position: Position, journal: &dyn JournalReader) -> Result<(), ReadError> {
+    match journal.read(position, 1).await {
+        Ok(_) | Err(ReadError::Corrupt { .. } | ReadError::InDoubt(_)) => Ok(()),
+        Err(error @ (ReadError::Diverged { .. } | ReadError::Unavailable(_))) => Err(error),
     }
+}
+
+/// The state that the journal itself makes, up to a position: what a shared snapshot taken there should have said.
+pub(super) async fn fold_up_to(journal: Arc<dyn JournalReader>, end: Position) -> Result<State, ReplicaError> {
+    let (mut state, mut at) = (State::default(), Position::START);
+    while at.revision < end.revision {
+        let left = usize::try_from(end.revision.get() - at.revision.get()).unwrap_or(usize::MAX);
+        let entries = match journal.read(at, left.min(VERIFY_BATCH)).await {
+            Ok(batch) => batch.entries,
+            Err(error) if error.is_retryable() => {
+                tokio::time::sleep(RETRY / 60).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(last) = entries.last() else { continue };
+        at = last.position();
+        let folded = compute::begin(move || {
+            for stored in &entries {
+                let revision = stored.position().revision;
+                let entry = decode(stored.payload()).map_err(|source| ReplicaError::Entry { revision, source })?;
+                state.apply(revision, &entry)?;
+            }
+            Ok::<_, ReplicaError>(state)
+        });
+        state = folded.await.map_err(|_| ReplicaError::BrokenOff)??;
+    }
+    Ok(state)
 }

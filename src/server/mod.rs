@@ -29,7 +29,7 @@ use tower::util::MapRequest;
 use tower::{Layer as _, Service, ServiceExt as _};
 use tracing::{error, info, warn};
 
-use open::{journal, listen, places, reflection};
+use open::{Opened, create, journal, listen, places, reflection};
 
 use crate::access::{self, Guard, Refusal, Refusals};
 use crate::api::{
@@ -42,6 +42,7 @@ use crate::clock::Clock;
 use crate::config::{ConnectionAge, HttpListen, ServeArgs};
 use crate::desk;
 use crate::http::{Http, Pages};
+use crate::journal::AppendError;
 use crate::journal::redis::SetUpError;
 use crate::journal::sqlite::OpenError;
 use crate::machine;
@@ -50,6 +51,7 @@ use crate::net::{Budget, Door, Drain, Grpc, Http1, Pace, Places, RequestBody, Tl
 use crate::pb::v1 as pb;
 use crate::readiness::{Gate, Readiness};
 use crate::reload::Live;
+use crate::replica::lineage::{Known, LineageError};
 use crate::replica::{self, Replica, ReplicaError};
 use crate::stop::{Stop, Urgency};
 use crate::telemetry::{Sparing, causes};
@@ -103,6 +105,23 @@ pub enum ServeError {
     /// Checkpoints cannot be signed.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// There is no journal where there was one.
+    #[error(
+        "there is no journal in `{path}`, and this service knows {known}: nothing was made in its place. Put it back from a \
+         backup; or, if a new journal is to begin here, say `withheld journal accept`, which names what is given up"
+    )]
+    JournalGone {
+        /// Where it was.
+        path: PathBuf,
+        /// What is known.
+        known: Known,
+    },
+    /// What is known of a journal cannot be read.
+    #[error(transparent)]
+    Lineage(#[from] LineageError),
+    /// A new journal cannot be begun.
+    #[error("a journal cannot be created")]
+    Create(#[source] AppendError),
     /// There is no place for a snapshot.
     #[error("the snapshot `{path}` has no place")]
     Snapshot {
@@ -268,10 +287,13 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<(), ServeError> {
     let for_journal = args.clone();
-    let opened = tokio::task::spawn_blocking(move || journal(&for_journal)).await;
-    let (journal, snapshots) = opened.map_err(|_| ServeError::Ended("opening the journal"))??;
+    let for_clock = clock.clone();
+    let opened = tokio::task::spawn_blocking(move || journal(&for_journal, &for_clock)).await;
+    let Opened { journal, snapshots, lineage } = opened.map_err(|_| ServeError::Ended("opening the journal"))??;
+    create(&*journal, &lineage, &clock).await?;
 
-    let replica = Replica::new(clock.clone(), args.stale_after);
+    // An entry's clock and this machine's may each be off by so much.
+    let replica = Replica::new(clock.clone(), args.stale_after).with_max_ahead(2 * args.max_clock_skew);
     let (desk, desk_work) =
         desk::open(replica.clone(), Arc::clone(&journal), Arc::clone(&live.rules), args.write_limit);
     let context = Context {
@@ -349,7 +371,7 @@ pub async fn run(
     }
     // The replica goes on until nothing is appended any more.
     let fold_stop = CancellationToken::new();
-    let mut following = tokio::spawn(replica::run(replica.clone(), journal, snapshots, fold_stop.clone()));
+    let mut following = tokio::spawn(replica::run(replica.clone(), journal, snapshots, lineage, fold_stop.clone()));
     info!(queries = %query_address, admin = %admin_address, http = %http, journal = %args.journal, threads, "listening");
     ready(query_address, admin_address);
 
@@ -360,7 +382,7 @@ pub async fn run(
             Ok(Ok(())) | Err(_) => ServeError::Ended("the replica"),
         }),
         error = faults.recv() => error,
-        () = running.gate.keep(&replica, args.max_staleness) => None,
+        () = running.gate.keep(&replica, args.max_staleness, args.max_fault) => None,
     };
     if let Some(error) = &fault {
         error!(error = causes(error), "stopping by a fault");

@@ -4,6 +4,7 @@
 //! that went dead without a word is found out by these limits, by keepalive and by `TCP_USER_TIMEOUT`.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -13,8 +14,11 @@ use redis::{
     IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates, Value,
 };
 
-use super::options::{Credentials, Node, RedisOptions, SetUpError};
-use super::scripts::Senseless;
+use tracing::warn;
+
+use super::options::{Credentials, Node, RedisOptions, SetUpError, TlsFiles};
+use super::scripts::UnexpectedAnswer;
+use crate::telemetry::causes;
 
 /// What became of a call.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +34,14 @@ pub(super) enum CallError {
     Refused(#[source] RedisError),
     /// What the server said makes no sense: it may have been carried out.
     #[error(transparent)]
-    Senseless(#[from] Senseless),
+    Unexpected(#[from] UnexpectedAnswer),
 }
 
 impl CallError {
     /// Whether the connection is of no more use: dead, or to a server that is not the primary (any more).
     pub(super) fn ends_session(&self) -> bool {
         match self {
-            Self::TimedOut(_) | Self::Broken(_) | Self::Senseless(_) => true,
+            Self::TimedOut(_) | Self::Broken(_) | Self::Unexpected(_) => true,
             Self::Refused(error) => match error.kind() {
                 ErrorKind::Server(kind) => match kind {
                     ServerErrorKind::NoScript
@@ -60,7 +64,7 @@ impl CallError {
     /// Whether the server said that it did not carry the call out.
     pub(super) const fn refused(&self) -> bool {
         match self {
-            Self::TimedOut(_) | Self::Broken(_) | Self::Senseless(_) => false,
+            Self::TimedOut(_) | Self::Broken(_) | Self::Unexpected(_) => false,
             Self::Refused(_) => true,
         }
     }
@@ -105,14 +109,52 @@ pub(super) async fn call_all(
 /// Opens connections, all with the same settings.
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
-    tls: Option<TlsCertificates>,
+    tls: Option<Arc<Certificates>>,
     timeout: Duration,
+}
+
+/// Certificates, read again for each new connection: they are renewed while the process runs.
+#[derive(Debug)]
+struct Certificates {
+    files: TlsFiles,
+    /// Those that could be read last; used while the files cannot be.
+    last: Mutex<TlsCertificates>,
+}
+
+impl Certificates {
+    fn read(files: &TlsFiles) -> Result<TlsCertificates, SetUpError> {
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|source| SetUpError::File { path: path.to_owned(), source });
+        let root_cert = files.ca.as_deref().map(read).transpose()?;
+        let client_tls = match &files.identity {
+            Some((cert, key)) => Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? }),
+            None => None,
+        };
+        let read = TlsCertificates { client_tls, root_cert };
+        // What makes no sense is found out now, not when a server is to be connected to.
+        let somewhere = ConnectionAddr::TcpTls {
+            host: "localhost".to_owned(),
+            port: 6379,
+            insecure: false,
+            tls_params: None,
+        };
+        let tls = |error: RedisError| SetUpError::Tls(error.into());
+        Client::build_with_tls(somewhere.into_connection_info().map_err(tls)?, read.clone()).map_err(tls)?;
+        Ok(read)
+    }
+
+    fn current(&self) -> TlsCertificates {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match Self::read(&self.files) {
+            Ok(read) => *last = read,
+            Err(error) => warn!(error = causes(&error), "certificates for Redis not read again, going on with those before"),
+        }
+        last.clone()
+    }
 }
 
 impl Connector {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, SetUpError> {
-        let read =
-            |path: &Path| std::fs::read(path).map_err(|source| SetUpError::File { path: path.to_owned(), source });
         let files = &options.tls;
         if !options.url.tls {
             let given = files.ca.is_some() || files.identity.is_some();
@@ -124,17 +166,9 @@ impl Connector {
         }
         // Another part of the process may have chosen before: any choice serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let root_cert = files.ca.as_deref().map(read).transpose()?;
-        let client_tls = match &files.identity {
-            Some((cert, key)) => Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? }),
-            None => None,
-        };
-        let connector = Self { tls: Some(TlsCertificates { client_tls, root_cert }), timeout: options.timeout };
-        // Certificates that make no sense are found out now, not at every attempt to connect.
-        connector
-            .client(&("localhost".to_owned(), 6379), &Credentials::default(), 0)
-            .map_err(|error| SetUpError::Tls(error.into()))?;
-        Ok(connector)
+        let last = Mutex::new(Certificates::read(files)?);
+        let certificates = Certificates { files: files.clone(), last };
+        Ok(Self { tls: Some(Arc::new(certificates)), timeout: options.timeout })
     }
 
     fn client(&self, (host, port): &Node, who: &Credentials, database: i64) -> Result<Client, RedisError> {
@@ -157,7 +191,7 @@ impl Connector {
         }
         let info = address.into_connection_info()?.set_tcp_settings(tcp).set_redis_settings(settings);
         match &self.tls {
-            Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+            Some(certificates) => Client::build_with_tls(info, certificates.current()),
             None => Client::open(info),
         }
     }

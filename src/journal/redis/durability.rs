@@ -3,6 +3,7 @@
 //! **Acked-is-durable** rests on the server: with `appendfsync everysec` it loses a second of acknowledged entries when
 //! it is killed, and with an eviction policy it may throw the journal away when memory is short.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -10,37 +11,45 @@ use redis::{Value, cmd};
 
 use super::connection::{CallError, call};
 use super::locate::{fields, info_field};
+use super::options::Node;
 
-/// What a server says of itself as a primary.
+/// What a server says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// Whether it is one.
+pub(super) struct ServerInfo {
+    /// Whether it is a primary.
     pub(super) primary: bool,
-    /// How many replicas have been heard of within the last two seconds.
-    pub(super) replicas: usize,
+    /// Named anew each time its process starts.
+    pub(super) run_id: String,
+    /// Its clock, in microseconds since 1970; 0 if it does not tell.
+    pub(super) clock_micros: i64,
+    /// Full synchronisations that it has given to replicas since it started.
+    pub(super) full_syncs: u64,
+    /// Its replicas that have all that it has, or will have in a moment.
+    pub(super) replicas: BTreeSet<Node>,
+    /// How many of those have been heard of within the last two seconds.
+    pub(super) in_touch: usize,
 }
 
-/// Asks a server for its standing.
-pub(super) async fn standing(connection: &MultiplexedConnection, limit: Duration) -> Result<Standing, CallError> {
-    let info: String = call(connection, cmd("INFO").arg("replication"), limit).await?;
-    let primary = info_field(&info, "role") == Some("master");
-    let in_touch = |line: &&str| {
-        let field = |key| line.split([',', ':']).find_map(|part| part.strip_prefix(key)?.strip_prefix('='));
-        let lag = field("lag").and_then(|lag| lag.parse::<i64>().ok());
-        field("state") == Some("online") && lag.is_some_and(|lag| (0..=2).contains(&lag))
+/// Asks a server.
+pub(super) async fn server_info(connection: &MultiplexedConnection, limit: Duration) -> Result<ServerInfo, CallError> {
+    let info: String =
+        call(connection, cmd("INFO").arg("server").arg("replication").arg("stats"), limit).await?;
+    let number = |key| info_field(&info, key).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    let mut said = ServerInfo {
+        primary: info_field(&info, "role") == Some("master"),
+        run_id: info_field(&info, "run_id").unwrap_or_default().to_owned(),
+        clock_micros: i64::try_from(number("server_time_usec")).unwrap_or_default(),
+        full_syncs: number("sync_full"),
+        ..ServerInfo::default()
     };
-    let replicas = info.lines().filter(|line| line.starts_with("slave") && line.contains("state=")).filter(in_touch);
-    Ok(Standing { primary, replicas: replicas.count() })
-}
-
-/// Whether the server can tell when replicas have an entry on their disks, not only in their memories: from Redis 7.2 on.
-pub(super) async fn knows_waitaof(connection: &MultiplexedConnection, limit: Duration) -> Result<bool, CallError> {
-    let info: String = call(connection, cmd("INFO").arg("server"), limit).await?;
-    let mut version = info_field(&info, "redis_version").unwrap_or_default().split('.').map(str::parse::<u32>);
-    Ok(match (version.next(), version.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (7, 2),
-        _ => false,
-    })
+    for line in info.lines().filter(|line| line.starts_with("slave") && line.contains("state=online")) {
+        let field = |key| line.split([',', ':']).find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('='));
+        let Some(node) = field("ip").zip(field("port").and_then(|port| port.parse().ok())) else { continue };
+        let lag = field("lag").and_then(|lag| lag.parse::<i64>().ok());
+        let new = said.replicas.insert((node.0.to_owned(), node.1));
+        said.in_touch += usize::from(new && lag.is_some_and(|lag| (0..=2).contains(&lag)));
+    }
+    Ok(said)
 }
 
 /// Everything about a server's settings that would lose what was acknowledged, each with what to do about it.

@@ -1,76 +1,63 @@
 //! A journal on Redis: any number of replicas on any number of machines share it.
 //!
 //! ```text
-//! {withheld}:journal    stream   the entries; the one of revision N has the id N-0, its hash `h` and its bytes `p`
-//! {withheld}:settled    stream   one entry: up to which revision entries are settled, with that one's hash
-//! {withheld}:fence      string   there only if histories have diverged: nothing is appended then
-//! {withheld}:snapshot   hash     the snapshot shared last; its parts are under {withheld}:snapshot:REVISION
+//! {withheld}:journal     stream   the entries; the one of revision N has the id N-0, its hash `h` and its bytes `p`
+//! {withheld}:settled     stream   one entry, the committed mark: up to which revision entries are committed, with its hash
+//! {withheld}:properties  hash     how many servers there are, how many must have an entry, whose takeover was proven
+//! {withheld}:fence       string   there only if histories have diverged: the journal is sealed, nothing is appended
+//! {withheld}:snapshot    hash     the snapshot shared last; its parts are under {withheld}:snapshot:REVISION
 //! ```
 //!
 //! **One-writer-at-a-revision**: an append is one script, atomic in the server, that checks where the journal ends and
-//! writes all entries or none. **Acked-is-durable**: an entry is *settled* once as many Redis replicas have it as are
-//! asked for (`WAIT`, or `WAITAOF` where the server knows it), and only then acknowledged, or shown to anybody. So a failover to one of those replicas takes
-//! nothing away that anybody has seen. If it happens all the same, because two servers were lost at once, whoever has
-//! followed the lost entries appends them again; and if something else stands in their place by then, the journal is
-//! fenced: nothing more is written until people have decided which history holds.
+//! writes all entries or none. **Acked-is-durable**: an entry is *committed* once as many Redis replicas have it as the
+//! journal asks for, and a majority of those who could replace the primary names it after that; only then is it
+//! acknowledged, or shown to anybody. **One-history**: a server that became the primary by a failover counts only once it is
+//! proven to have all that may have been committed. The protocol is a model that a checker explores: `tests/model`.
 //!
-//! Knows nothing of what an entry says.
+//! Three parts, each of which can do less than the next: the [`RedisReader`] reads, the committer appends and commits, the
+//! repairer puts back what a journal has lost, or seals it. Knows nothing of what an entry says.
 
+mod committer;
 mod connection;
 mod durability;
-mod link;
 mod locate;
 mod options;
-mod recent;
+mod reader;
+mod repairer;
+mod replay_buffer;
+mod rights;
 mod scripts;
-mod shelf;
-mod writer;
+mod session;
+mod snapshot_store;
+mod supervisor;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Value, cmd};
-use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, warn};
+use redis::cmd;
 
-use super::{AppendError, Hash, Journal, Position, ReadError, StoredEntry, chained};
+use super::{AppendError, Batch, Journal, JournalReader, Position, ReadError, Tail};
 use crate::domain::ids::Revision;
-use connection::{CallError, Connector};
-use link::{Link, Session, Supervisor};
-use locate::Locator;
-use recent::{Lost, Recent};
-use scripts::{Found, Scripts};
-use writer::Writer;
+use committer::Committer;
+use connection::Connector;
+use reader::{batch, unavailable};
+use repairer::Repairer;
+use scripts::{Found, How};
+use session::{Session, SessionState};
 
 pub use options::{
     BadRedisUrl, Credentials, Durability, LinkChange, Node, RedisOptions, RedisUrl, SetUpError, TlsFiles, Topology,
     redacted,
 };
+pub use reader::RedisReader;
 
-/// A read stops after an entry that takes it past this many bytes: the server builds the answer while all others wait.
-const READ_BYTES: usize = 4 << 20;
-/// How long the server holds a read that has nothing to tell.
-const BLOCK: Duration = Duration::from_millis(450);
-/// Lost entries are appended again in groups of about this many bytes.
-const MEND_BYTES: usize = 4 << 20;
-
-/// See the module.
+/// A journal on Redis, to append to.
 #[derive(Debug)]
 pub struct RedisJournal {
-    writer: Writer,
-    link: Link,
-    recent: Mutex<Recent>,
-    /// Ends with the journal.
-    _supervisor: AbortOnDropHandle<()>,
-}
-
-fn unavailable(error: CallError) -> ReadError {
-    ReadError::Unavailable(error.into())
-}
-
-fn replaced() -> ReadError {
-    ReadError::Unavailable("the server may not be the primary any more".into())
+    reader: RedisReader,
+    committer: Committer,
+    repairer: Repairer,
+    max_clock_skew: Duration,
 }
 
 impl RedisOptions {
@@ -84,214 +71,168 @@ impl RedisOptions {
 }
 
 impl RedisJournal {
-    /// Begins to link up with a journal, and returns at once: until there is a link, nothing can be read or written.
+    /// Begins to connect to a journal, and returns at once: until there is a session, nothing can be read or written.
     ///
     /// # Errors
     /// If certificates cannot be used; never because a server does not answer.
     pub fn open(options: RedisOptions) -> Result<Self, SetUpError> {
-        let scripts = Scripts::of(&options.namespace);
-        let (wait_replicas, timeout) = (options.wait_replicas, options.timeout);
-        let writer = Writer { scripts: scripts.clone(), wait_replicas, timeout };
-        let connector = Connector::new(&options)?;
-        let locator = Locator::new(&options, connector.clone(), scripts.keys.journal.clone());
-        let link = Link::new();
-        let recent = Mutex::new(Recent::keeping(options.recent_bytes));
-        let supervisor = Supervisor { link: link.clone(), options, connector, locator, scripts };
-        let settler = writer.clone();
-        let supervising =
-            tokio::spawn(supervisor.run(async move |session: &Session, at| settler.settle(session, at).await));
-        Ok(Self { writer, link, recent, _supervisor: AbortOnDropHandle::new(supervising) })
+        let (replay_bytes, max_clock_skew) = (options.replay_bytes, options.max_clock_skew);
+        let (reader, committer) = RedisReader::supervised(options, true)?;
+        let repairer = Repairer::new(committer.clone(), replay_bytes);
+        Ok(Self { reader, committer, repairer, max_clock_skew })
     }
 
-    /// Waits until there is a link.
+    /// Waits until there is a session.
     pub async fn connected(&self) {
-        self.link.connected().await;
+        self.reader.connected().await;
     }
 
-    /// Why nothing is appended any more, if the journal is fenced.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub async fn fence(&self) -> Result<Option<String>, ReadError> {
-        let session = self.session().await?;
-        session.ask(cmd("GET").arg(&self.writer.scripts.keys.fence)).await.map_err(unavailable)
+    /// What can only read it.
+    #[must_use]
+    pub const fn reader(&self) -> &RedisReader {
+        &self.reader
     }
 
     /// Lets entries be appended again, on the history that the journal has now.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub async fn lift_fence(&self) -> Result<(), ReadError> {
-        let session = self.session().await?;
-        session.ask(cmd("DEL").arg(&self.writer.scripts.keys.fence)).await.map_err(unavailable)
+    pub async fn lift_seal(&self) -> Result<(), ReadError> {
+        let session = self.reader.session().await?;
+        session.ask(cmd("DEL").arg(&self.reader.scripts.keys.seal)).await.map_err(unavailable)
     }
 
-    async fn session(&self) -> Result<Arc<Session>, ReadError> {
-        let session = self.link.session(self.writer.timeout).await;
-        session.ok_or_else(|| ReadError::Unavailable("there is no link to Redis".into()))
+    /// Why it is not known whether the journal has all that was acknowledged; `None` if it has. Waits until that is found
+    /// out, or cannot be.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn doubt(&self) -> Result<Option<String>, ReadError> {
+        let session = self.reader.session().await?;
+        let mut states = session.state.subscribe();
+        let examined = states.wait_for(|state| *state != SessionState::InDoubt(session::Doubt::Unexamined));
+        let _ = tokio::time::timeout(session.limit * 2, examined).await;
+        let doubt = match &*session.state.borrow() {
+            SessionState::Fresh => None,
+            SessionState::InDoubt(doubt) => Some(doubt.to_string()),
+        };
+        Ok(doubt)
     }
 
-    fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A person says that what the journal has now counts as all that was acknowledged.
+    ///
+    /// # Errors
+    /// If it cannot be committed.
+    pub async fn accept(&self) -> Result<(), AppendError> {
+        let session = self.reader.session().await.map_err(|error| AppendError::Unavailable(error.into()))?;
+        let info = durability::server_info(&session.reader, session.limit).await;
+        let info = info.map_err(|error| AppendError::Unavailable(error.into()))?;
+        self.committer.examine(&session, &info, true).await.map_err(AppendError::Indeterminate)
     }
 
-    /// The journal does not have an entry that was followed: appends the lost ones again, or says what diverged.
-    async fn mend(&self, session: &Arc<Session>, known: Position, end: Position) -> Result<(), ReadError> {
-        let lost = self.recent().lost(known, end);
-        match lost {
-            Lost::Tail(entries) => {
-                error!(ends_at = %end.revision, known = %known.revision, entries = entries.len(),
-                    "the journal has lost its last entries: appending them again");
-                self.append_again(session, end, &entries).await
-            }
-            Lost::Replaced => Err(self.diverged(session, known, end).await),
-            Lost::Unknown => Err(ReadError::Diverged { revision: known.revision, end: end.revision }),
-        }
-    }
-
-    async fn append_again(
-        &self,
-        session: &Arc<Session>,
-        mut at: Position,
-        mut entries: &[StoredEntry],
-    ) -> Result<(), ReadError> {
-        while !entries.is_empty() {
-            let mut bytes = 0;
-            let fits = entries.iter().take_while(|entry| {
-                let fits = bytes < MEND_BYTES;
-                bytes += entry.payload().len();
-                fits
-            });
-            let (group, rest) = entries.split_at(fits.count());
-            let group: Vec<(Hash, &[u8])> = group.iter().map(|e| (e.position().hash, e.payload())).collect();
-            match self.writer.append(session, at, &group).await {
-                Ok(end) => (at, entries) = (end, rest),
-                // Another replica does the same: the next read shows how far it has come.
-                Err(AppendError::Conflict { .. }) => return Ok(()),
-                Err(error) => return Err(ReadError::Unavailable(error.into())),
-            }
-        }
-        error!(revision = %at.revision, "the journal has its lost entries again");
-        Ok(())
-    }
-
-    /// Finds the first entry that differs, and fences the journal.
-    async fn diverged(&self, session: &Session, known: Position, end: Position) -> ReadError {
-        let (mut same, last) = self.recent().span();
-        let mut differs = last.min(end.revision);
-        // Histories are the same up to some entry and differ from there on, for each hash vouches for all before it.
-        while same.next() < differs {
-            let middle = Revision::new(same.get().midpoint(differs.get()));
-            let here = self.recent().at(middle).map(|position| position.hash);
-            match self.hash_at(session, middle).await {
-                Ok(there) if there.is_some() && there == here => same = middle,
-                Ok(_) => differs = middle,
-                Err(error) => return unavailable(error),
-            }
-        }
-        let there = self.hash_at(session, differs).await.ok().flatten();
-        let (here, there) = (self.recent().at(differs).map(|p| p.hash), there);
-        let hash = |hash: Option<Hash>| hash.map_or_else(|| "missing".to_owned(), |hash| hash.to_string());
-        let why = format!(
-            "the journal's histories have diverged at revision {differs}: entry {differs} has hash {} in the journal, \
-             and had hash {} when it was followed; the journal ends at revision {}, what was followed at {}",
-            hash(there),
-            hash(here),
-            end.revision,
-            known.revision
+    /// How many servers keep the journal, and how many replicas must have an entry. Unset: as it is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn configure(&self, servers: Option<u8>, wait_replicas: Option<u8>) -> Result<(u8, usize), ReadError> {
+        let session = self.reader.session().await?;
+        let kept = **session.quorum.load();
+        let (servers, wait) = (
+            servers.map_or(kept.servers, usize::from),
+            wait_replicas.unwrap_or(kept.wait_replicas),
         );
-        error!("{why}; nothing is written any more");
-        let fencing: Result<Value, CallError> =
-            session.ask(cmd("SET").arg(&self.writer.scripts.keys.fence).arg(&why).arg("NX")).await;
-        if let Err(error) = fencing {
-            warn!(%error, "the journal is not fenced yet");
-        }
-        ReadError::Diverged { revision: differs, end: end.revision }
+        let mut keep = cmd("HSET");
+        keep.arg(&self.reader.scripts.keys.properties).arg("wait_replicas").arg(wait).arg("servers").arg(servers);
+        session.ask::<i64>(&keep).await.map_err(unavailable)?;
+        session.quorum.store(std::sync::Arc::new(session::Quorum { wait_replicas: wait, servers }));
+        Ok((wait, servers))
     }
 
-    async fn hash_at(&self, session: &Session, revision: Revision) -> Result<Option<Hash>, CallError> {
-        let id = format!("{revision}-0");
-        let mut range = cmd("XRANGE");
-        range.arg(&self.writer.scripts.keys.journal).arg(&id).arg(&id);
-        let found: Vec<(String, Vec<Vec<u8>>)> = session.ask(&range).await?;
-        let hash = found.into_iter().next().and_then(|(_, fields)| fields.into_iter().nth(1));
-        Ok(hash.and_then(|hash| hash.try_into().ok()).map(Hash::from_bytes))
+    /// Refuses to write where that would lose something or bend the record's times.
+    fn may_append(&self, session: &Session) -> Result<(), AppendError> {
+        let shortcomings = session.shortcomings();
+        if !shortcomings.is_empty() {
+            return Err(AppendError::NotDurable(shortcomings.join("; ")));
+        }
+        let (wanted, replicas) = (session.quorum.load().wait_replicas, session.replicas());
+        if replicas < usize::from(wanted) {
+            return Err(AppendError::NotDurable(format!(
+                "{wanted} Redis replicas must have an entry, and the primary is in touch with {replicas}"
+            )));
+        }
+        if let SessionState::InDoubt(doubt) = &*session.state.borrow() {
+            return Err(AppendError::InDoubt(doubt.to_string()));
+        }
+        // Bounded-clock: an entry's time is this machine's, and whoever reads it goes by theirs.
+        match session.clock_ahead() {
+            Some(ahead) if ahead.unsigned_abs() > self.max_clock_skew => Err(AppendError::ClockOff(format!(
+                "this machine's clock is {} {} the one of Redis at `{}`, more than --max-clock-skew `{:?}`: set the one that is wrong",
+                round(ahead),
+                if ahead.is_negative() { "ahead of" } else { "behind" },
+                session::shown(&session.node),
+                self.max_clock_skew,
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn round(ahead: jiff::SignedDuration) -> String {
+    format!("{:#}", jiff::SignedDuration::from_secs(ahead.as_secs().saturating_abs()))
+}
+
+#[async_trait]
+impl JournalReader for RedisJournal {
+    async fn read(&self, after: Position, limit: usize) -> Result<Batch, ReadError> {
+        let session = self.reader.session().await?;
+        let mut found = self.reader.find(&session, after, limit).await?;
+        if let Found::Elsewhere(end) = found {
+            self.repairer.repair_tail(&self.reader, &session, after, end).await?;
+            found = self.reader.find(&session, after, limit).await?;
+        }
+        let (mut batch, at_end) = batch(found, after)?;
+        self.repairer.keep(after, &batch.entries);
+        if !at_end {
+            return Ok(batch);
+        }
+        // One-history: nobody is level by the word of a server that may lack what was acknowledged, or may be replaced.
+        let doubt = match &*session.state.borrow() {
+            SessionState::Fresh => None,
+            SessionState::InDoubt(doubt) => Some(doubt.to_string()),
+        };
+        batch.level = session.certain().filter(|_| doubt.is_none());
+        match doubt {
+            _ if !batch.entries.is_empty() || batch.level.is_some() => Ok(batch),
+            Some(doubt) => Err(ReadError::InDoubt(doubt)),
+            None => Err(ReadError::Unavailable(
+                "no majority of those who could replace the primary names it: it may not be the primary any more".into(),
+            )),
+        }
+    }
+
+    async fn tail(&self) -> Result<Tail, ReadError> {
+        self.reader.tail().await
+    }
+
+    async fn position(&self, revision: Revision) -> Result<Option<Position>, ReadError> {
+        self.reader.position(revision).await
+    }
+
+    async fn wait_for_append(&self, seen: Revision) {
+        self.reader.wait_for_append(seen).await;
     }
 }
 
 #[async_trait]
 impl Journal for RedisJournal {
     async fn append(&self, expected: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
-        let session = self.session().await.map_err(|error| AppendError::Unavailable(error.into()))?;
-        let shortcomings = session.shortcomings();
-        if !shortcomings.is_empty() {
-            return Err(AppendError::NotDurable(shortcomings.join("; ")));
-        }
-        let replicas = session.replicas();
-        if replicas < usize::from(self.writer.wait_replicas) {
-            let wanted = self.writer.wait_replicas;
-            return Err(AppendError::NotDurable(format!(
-                "{wanted} Redis replicas must have an entry, and the primary is in touch with {replicas}"
-            )));
-        }
+        let session = self.reader.session().await.map_err(|error| AppendError::Unavailable(error.into()))?;
+        self.may_append(&session)?;
         let mut hash = expected.hash;
         let chain = payloads.iter().map(|payload| {
             hash = hash.chain(payload);
             (hash, payload.as_slice())
         });
-        self.writer.append(&session, expected, &chain.collect::<Vec<_>>()).await
-    }
-
-    async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
-        let session = self.session().await?;
-        let read = self.writer.scripts.read(after, limit, READ_BYTES);
-        let ask = async || -> Result<Found, ReadError> {
-            let answer = session.ask(&read).await.map_err(unavailable)?;
-            Found::parse(answer).map_err(|error| ReadError::Unavailable(error.into()))
-        };
-        let mut found = ask().await?;
-        if let Found::Elsewhere(end) = found {
-            // A primary that was replaced has another history by right, and not the one that holds.
-            if !self.writer.is_primary(&session).await {
-                return Err(replaced());
-            }
-            self.mend(&session, after, end).await?;
-            found = ask().await?;
-        }
-        match found {
-            Found::Level if session.is_in_touch() => Ok(Vec::new()),
-            Found::Level => Err(replaced()),
-            Found::Elsewhere(end) => Err(ReadError::Diverged { revision: after.revision, end: end.revision }),
-            Found::Entries(rows) => {
-                let entries = chained(after, rows)?;
-                self.recent().extend(after, &entries);
-                Ok(entries)
-            }
-        }
-    }
-
-    async fn tail(&self) -> Result<Position, ReadError> {
-        let session = self.session().await?;
-        self.writer.scripts.ends(&session).await.map(|ends| ends.settled).map_err(unavailable)
-    }
-
-    async fn position(&self, revision: Revision) -> Result<Option<Position>, ReadError> {
-        if revision == Revision::START {
-            return Ok(Some(Position::START));
-        }
-        let session = self.session().await?;
-        // What is not settled yet is shown to nobody.
-        let settled = self.writer.scripts.ends(&session).await.map_err(unavailable)?.settled.revision;
-        if revision > settled {
-            return Ok(None);
-        }
-        let hash = self.hash_at(&session, revision).await.map_err(unavailable)?;
-        Ok(hash.map(|hash| Position { revision, hash }))
-    }
-
-    async fn changed(&self, seen: Revision) {
-        let session = self.link.connected().await;
-        // Whatever comes of it, the caller looks for itself.
-        let _ = session.block(&self.writer.scripts.wait(seen, BLOCK), BLOCK).await;
+        self.committer.append(&session, expected, &chain.collect::<Vec<_>>(), How::Wait).await
     }
 }

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
-use super::super::Source;
+use crate::clock::Clock;
+use crate::journal::error::Source;
 
 /// What stands for something else in a URL.
 const IN_A_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -228,7 +229,11 @@ pub struct RedisOptions {
     /// Told how the link to Redis changes.
     pub on_link: fn(LinkChange),
     /// Bytes of the last entries that are kept to append them again, should the journal lose them.
-    pub recent_bytes: usize,
+    pub replay_bytes: usize,
+    /// By which entries get their times, and how far that may be from the server's.
+    pub clock: Clock,
+    /// **Bounded-clock**: nothing is appended while the two differ by more.
+    pub max_clock_skew: Duration,
 }
 
 impl RedisOptions {
@@ -244,7 +249,9 @@ impl RedisOptions {
             sentinel_credentials: Credentials::default(),
             tls: TlsFiles::default(),
             on_link: |_| {},
-            recent_bytes: 64 << 20,
+            replay_bytes: 64 << 20,
+            clock: Clock::system(),
+            max_clock_skew: Duration::from_mins(1),
         }
     }
 }

@@ -1,32 +1,34 @@
--- Settled entries after the one the caller stands at, if the journal has that one.
--- KEYS: journal, settled.  ARGV: revision, hash, the most entries, a number of bytes to stop after.
--- Gives { 'level' }, { 'elsewhere', end, end's hash } or { 'entries', id, hash, payload, id, hash, payload … }.
-local mark = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
-local settled = 0
-if mark then
-  if mark[1] == ARGV[1] .. '-0' and mark[2][2] == ARGV[2] then return { 'level' } end
-  settled = tonumber(string.match(mark[1], '^%d+'))
+-- Committed entries after the one the caller stands at, if the journal has that one.
+-- KEYS: journal, committed mark.  ARGV: revision, hash, the most entries, a number of bytes to stop after.
+-- Gives { 'elsewhere', end, end's hash } if it does not have it; { 'beyond', mark, end } if the mark names an entry that is
+-- not there; or { 'entries', mark, id, hash, payload, id, hash, payload … }.
+local function entry(revision) return redis.call('XRANGE', KEYS[1], revision .. '-0', revision .. '-0')[1] end
+local function last(key)
+  local found = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  if not found then return '0', string.rep('\0', 32) end
+  return string.match(found[1], '^%d+'), found[2][2]
 end
 local after = tonumber(ARGV[1])
 if after > 0 then
-  local id = ARGV[1] .. '-0'
-  local known = redis.call('XRANGE', KEYS[1], id, id)[1]
-  if not known or known[2][2] ~= ARGV[2] then
-    local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-    if not last then return { 'elsewhere', '0', string.rep('\0', 32) } end
-    return { 'elsewhere', string.match(last[1], '^%d+'), last[2][2] }
-  end
+  local known = entry(ARGV[1])
+  if not known or known[2][2] ~= ARGV[2] then return { 'elsewhere', last(KEYS[1]) } end
 end
-if settled <= after then return { 'level' } end
-local found, bytes, count = { 'entries' }, 0, 0
-local most, enough, upto = tonumber(ARGV[3]), tonumber(ARGV[4]), string.format('%.0f-0', settled)
+local mark, mark_hash = last(KEYS[2])
+local committed = tonumber(mark)
+if committed > 0 then
+  local marked = entry(mark)
+  if not marked or marked[2][2] ~= mark_hash then return { 'beyond', mark, (last(KEYS[1])) } end
+end
+local found, bytes, count = { 'entries', mark }, 0, 0
+if committed <= after then return found end
+local most, enough, upto = tonumber(ARGV[3]), tonumber(ARGV[4]), mark .. '-0'
 local from, step = '(' .. ARGV[1] .. '-0', 1
 while count < most and bytes < enough do
   local part = redis.call('XRANGE', KEYS[1], from, upto, 'COUNT', math.min(step, most - count))
-  for _, entry in ipairs(part) do
-    found[#found + 1], found[#found + 2], found[#found + 3] = entry[1], entry[2][2], entry[2][4]
-    bytes, count = bytes + #entry[2][4], count + 1
-    from = '(' .. entry[1]
+  for _, one in ipairs(part) do
+    found[#found + 1], found[#found + 2], found[#found + 3] = one[1], one[2][2], one[2][4]
+    bytes, count = bytes + #one[2][4], count + 1
+    from = '(' .. one[1]
   end
   if #part < step then break end
   -- As many again as fit, judged by those seen: entries may be large, and the server must not build them all.

@@ -6,21 +6,24 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Script, Value, cmd};
 
 use super::connection::{CallError, call};
-use super::link::Session;
+use super::session::Session;
 use crate::domain::ids::Revision;
-use crate::journal::{Hash, Position};
+use crate::journal::{Hash, Position, Tail};
 
-/// The keys of a journal. The braces put them into one slot of a cluster.
+/// The keys of a journal. The braces put them into one slot of a cluster. Names are for ever, also where the word in them is
+/// not the one used now.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     /// The entries: a stream, the entry of revision N under the id `N-0`, with its hash `h` and its bytes `p`.
     pub(super) journal: String,
-    /// Up to where entries are settled: a stream of one entry, with the id and hash of the last one.
-    pub(super) settled: String,
+    /// The committed mark: a stream of one entry, with the id and hash of the last committed one.
+    pub(super) committed: String,
     /// If it is there, nothing is appended: histories have diverged. A text that says how.
-    pub(super) fence: String,
-    /// Written by whoever settles what another desk left, to have something to wait for.
-    pub(super) settling: String,
+    pub(super) seal: String,
+    /// How many servers there are, how many must have an entry, and whose takeover was proven last: a hash.
+    pub(super) properties: String,
+    /// Written by whoever commits what another desk left, to have something to wait for.
+    pub(super) probe: String,
     /// Which snapshot is shared: a hash.
     pub(super) snapshot: String,
     /// Held by whoever shares a snapshot.
@@ -32,9 +35,10 @@ impl Keys {
         let key = |name: &str| format!("{{{namespace}}}:{name}");
         Self {
             journal: key("journal"),
-            settled: key("settled"),
-            fence: key("fence"),
-            settling: key("settling"),
+            committed: key("settled"),
+            seal: key("fence"),
+            properties: key("properties"),
+            probe: key("settling"),
             snapshot: key("snapshot"),
             snapshot_lock: key("snapshot:lock"),
         }
@@ -49,14 +53,37 @@ impl Keys {
 /// An answer that no script of this program gives.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the server answered what this program does not understand")]
-pub(super) struct Senseless;
+pub(super) struct UnexpectedAnswer;
 
 /// What became of an append.
 #[derive(Debug)]
 pub(super) enum Appended {
     Done,
-    Conflict { end: Position, settled: Revision },
-    Fenced(String),
+    Conflict { end: Position, committed: Revision },
+    Sealed(String),
+    /// The committed mark names an entry that the journal does not have.
+    MarkBeyondEnd { mark: Revision, end: Revision },
+}
+
+/// How entries are appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// And committed by the same script, where no replica is waited for and nobody else can be the primary.
+    CommitAtOnce,
+    /// To be committed once replicas have them.
+    Wait,
+    /// They were committed once, and the journal lost them.
+    Repair,
+}
+
+/// What became of a commit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Committed {
+    Done,
+    /// The entry is not there any more.
+    Missing,
+    /// More servers are attached than the journal is declared for.
+    TooManyServers { attached: usize, declared: usize },
 }
 
 /// An entry as stored.
@@ -65,110 +92,159 @@ pub(super) type Row = (u64, Vec<u8>, Vec<u8>);
 /// What there is after a position.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// Nothing.
-    Level,
     /// The journal does not have the position; it ends here.
     Elsewhere(Position),
-    /// These entries.
-    Entries(Vec<Row>),
+    /// The committed mark names an entry that the journal does not have.
+    MarkBeyondEnd { mark: Revision, end: Revision },
+    /// These entries, and up to where the journal is committed.
+    Entries { committed: Revision, rows: Vec<Row> },
 }
 
-/// Where the journal ends, and up to where it is settled.
+/// What a journal says of itself.
 #[derive(Debug)]
-pub(super) struct Ends {
-    pub(super) end: Position,
-    pub(super) settled: Position,
+pub(super) struct JournalState {
+    pub(super) tail: Tail,
+    /// Redis replicas that must have an entry before it is committed.
+    pub(super) wait_replicas: Option<u8>,
+    /// Servers that the journal is declared for.
+    pub(super) servers: Option<usize>,
+    /// The epoch of the last proven takeover, and the run id of that primary.
+    pub(super) taken_over: Option<(u64, String)>,
+    /// Full synchronisations that the server asked about had given when it was a replica last.
+    pub(super) full_syncs_before: u64,
 }
 
-fn bytes(value: Value) -> Result<Vec<u8>, Senseless> {
+fn bytes(value: Value) -> Result<Vec<u8>, UnexpectedAnswer> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
-        _ => Err(Senseless),
+        Value::SimpleString(text) => Ok(text.into_bytes()),
+        _ => Err(UnexpectedAnswer),
     }
 }
 
-fn number(value: Value) -> Result<u64, Senseless> {
-    String::from_utf8(bytes(value)?).ok().and_then(|text| text.parse().ok()).ok_or(Senseless)
+fn text(value: Value) -> Result<String, UnexpectedAnswer> {
+    String::from_utf8(bytes(value)?).map_err(|_| UnexpectedAnswer)
 }
 
-fn position(revision: Value, hash: Value) -> Result<Position, Senseless> {
+fn number<T: std::str::FromStr>(value: Value) -> Result<T, UnexpectedAnswer> {
+    text(value)?.parse().map_err(|_| UnexpectedAnswer)
+}
+
+/// A number, or nothing at all.
+fn optional<T: std::str::FromStr>(value: Value) -> Result<Option<T>, UnexpectedAnswer> {
+    let text = text(value)?;
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| UnexpectedAnswer) }
+}
+
+fn position(revision: Value, hash: Value) -> Result<Position, UnexpectedAnswer> {
     let revision = Revision::new(number(revision)?);
     // A hash of another length cannot be chained to: it is found out as damage when its entry is read.
     let hash = Hash::from_bytes(bytes(hash)?.try_into().unwrap_or([0xff; 32]));
     Ok(Position { revision, hash })
 }
 
-fn parts(value: Value) -> Result<(Vec<u8>, std::vec::IntoIter<Value>), Senseless> {
-    let Value::Array(parts) = value else { return Err(Senseless) };
+/// The word with which a script says what came of it, and what it says besides.
+fn word_and_parts(value: Value) -> Result<(Vec<u8>, std::vec::IntoIter<Value>), UnexpectedAnswer> {
+    let Value::Array(parts) = value else { return Ok((bytes(value)?, Vec::new().into_iter())) };
     let mut parts = parts.into_iter();
-    let word = bytes(parts.next().ok_or(Senseless)?)?;
+    let word = bytes(parts.next().ok_or(UnexpectedAnswer)?)?;
     Ok((word, parts))
 }
 
 impl Appended {
-    pub(super) fn parse(value: Value) -> Result<Self, Senseless> {
-        let (word, mut rest) = parts(value)?;
-        let mut next = || rest.next().ok_or(Senseless);
+    pub(super) fn parse(value: Value) -> Result<Self, UnexpectedAnswer> {
+        let (word, mut rest) = word_and_parts(value)?;
+        let mut next = || rest.next().ok_or(UnexpectedAnswer);
         match word.as_slice() {
             b"appended" => Ok(Self::Done),
-            b"conflict" => {
-                Ok(Self::Conflict { end: position(next()?, next()?)?, settled: Revision::new(number(next()?)?) })
+            b"beyond" => {
+                Ok(Self::MarkBeyondEnd { mark: Revision::new(number(next()?)?), end: Revision::new(number(next()?)?) })
             }
-            b"fenced" => Ok(Self::Fenced(String::from_utf8_lossy(&bytes(next()?)?).into_owned())),
-            _ => Err(Senseless),
+            b"conflict" => {
+                Ok(Self::Conflict { end: position(next()?, next()?)?, committed: Revision::new(number(next()?)?) })
+            }
+            b"sealed" => Ok(Self::Sealed(String::from_utf8_lossy(&bytes(next()?)?).into_owned())),
+            _ => Err(UnexpectedAnswer),
+        }
+    }
+}
+
+impl Committed {
+    pub(super) fn parse(value: Value) -> Result<Self, UnexpectedAnswer> {
+        let (word, mut rest) = word_and_parts(value)?;
+        let mut next = || number(rest.next().ok_or(UnexpectedAnswer)?);
+        match word.as_slice() {
+            b"committed" => Ok(Self::Done),
+            b"missing" => Ok(Self::Missing),
+            b"servers" => Ok(Self::TooManyServers { attached: next()?, declared: next()? }),
+            _ => Err(UnexpectedAnswer),
         }
     }
 }
 
 impl Found {
-    pub(super) fn parse(value: Value) -> Result<Self, Senseless> {
-        let (word, mut rest) = parts(value)?;
+    pub(super) fn parse(value: Value) -> Result<Self, UnexpectedAnswer> {
+        let (word, mut rest) = word_and_parts(value)?;
         match word.as_slice() {
-            b"level" => Ok(Self::Level),
             b"elsewhere" => {
-                let mut next = || rest.next().ok_or(Senseless);
+                let mut next = || rest.next().ok_or(UnexpectedAnswer);
                 Ok(Self::Elsewhere(position(next()?, next()?)?))
             }
+            b"beyond" => {
+                let mut next = || Ok(Revision::new(number(rest.next().ok_or(UnexpectedAnswer)?)?));
+                Ok(Self::MarkBeyondEnd { mark: next()?, end: next()? })
+            }
             b"entries" => {
+                let committed = Revision::new(number(rest.next().ok_or(UnexpectedAnswer)?)?);
                 let mut rows = Vec::with_capacity(rest.len() / 3);
                 while let (Some(id), Some(hash), Some(payload)) = (rest.next(), rest.next(), rest.next()) {
                     let id = bytes(id)?;
                     let revision = std::str::from_utf8(&id).ok().and_then(|id| id.strip_suffix("-0")?.parse().ok());
-                    rows.push((revision.ok_or(Senseless)?, bytes(hash)?, bytes(payload)?));
+                    rows.push((revision.ok_or(UnexpectedAnswer)?, bytes(hash)?, bytes(payload)?));
                 }
-                Ok(Self::Entries(rows))
+                Ok(Self::Entries { committed, rows })
             }
-            _ => Err(Senseless),
+            _ => Err(UnexpectedAnswer),
         }
     }
 }
 
-/// See the module.
+impl JournalState {
+    fn parse(answer: Vec<Value>) -> Result<Self, UnexpectedAnswer> {
+        let mut answer = answer.into_iter();
+        let mut next = || answer.next().ok_or(UnexpectedAnswer);
+        let end = position(next()?, next()?)?;
+        let committed = position(next()?, next()?)?;
+        let (wait_replicas, servers) = (optional(next()?)?, optional(next()?)?);
+        let (epoch, run_id) = (optional(next()?)?, text(next()?)?);
+        let full_syncs_before = optional(next()?)?.unwrap_or_default();
+        let (tail, taken_over) = (Tail { end, committed }, epoch.map(|epoch| (epoch, run_id)));
+        Ok(Self { tail, wait_replicas, servers, taken_over, full_syncs_before })
+    }
+}
+
+const SOURCES: [&str; 4] =
+    [include_str!("append.lua"), include_str!("commit.lua"), include_str!("read.lua"), include_str!("state.lua")];
+
+/// The scripts, and the keys of one journal.
 #[derive(Debug, Clone)]
 pub(super) struct Scripts {
     pub(super) keys: Keys,
     append: Script,
-    settle: Script,
+    commit: Script,
     read: Script,
-    ends: Script,
+    state: Script,
 }
 
 impl Scripts {
     pub(super) fn of(namespace: &str) -> Self {
-        Self {
-            keys: Keys::of(namespace),
-            append: Script::new(include_str!("append.lua")),
-            settle: Script::new(include_str!("settle.lua")),
-            read: Script::new(include_str!("read.lua")),
-            ends: Script::new(include_str!("ends.lua")),
-        }
+        let [append, commit, read, state] = SOURCES.map(Script::new);
+        Self { keys: Keys::of(namespace), append, commit, read, state }
     }
 
     /// Makes the server know them.
     pub(super) async fn load(&self, connection: &MultiplexedConnection, limit: Duration) -> Result<(), CallError> {
-        for code in
-            [include_str!("append.lua"), include_str!("settle.lua"), include_str!("read.lua"), include_str!("ends.lua")]
-        {
+        for code in SOURCES {
             call::<String>(connection, cmd("SCRIPT").arg("LOAD").arg(code), limit).await?;
         }
         Ok(())
@@ -188,48 +264,51 @@ impl Scripts {
     }
 
     /// Appends entries, each with its hash, right after a position.
-    pub(super) fn append(&self, expected: Position, entries: &[(Hash, &[u8])], settle: bool) -> Cmd {
-        let mut command = Self::run(&self.append, &[&self.keys.journal, &self.keys.settled, &self.keys.fence]);
+    pub(super) fn append(&self, expected: Position, entries: &[(Hash, &[u8])], how: How) -> Cmd {
+        let mut command = Self::run(&self.append, &[&self.keys.journal, &self.keys.committed, &self.keys.seal]);
         Self::at(&mut command, expected);
-        command.arg(if settle { "1" } else { "0" });
+        command.arg(match how {
+            How::CommitAtOnce => "commit",
+            How::Wait => "wait",
+            How::Repair => "repair",
+        });
         for (hash, payload) in entries {
             command.arg(hash.as_bytes().as_slice()).arg(*payload);
         }
         command
     }
 
-    /// Marks a position as settled.
-    pub(super) fn settle(&self, position: Position) -> Cmd {
-        let mut command = Self::run(&self.settle, &[&self.keys.journal, &self.keys.settled]);
+    /// Moves the committed mark to a position, and records a proven takeover if there was one.
+    pub(super) fn commit(&self, position: Position, takeover: Option<(u64, &str)>) -> Cmd {
+        let mut command = Self::run(&self.commit, &[&self.keys.journal, &self.keys.committed, &self.keys.properties]);
         Self::at(&mut command, position);
+        if let Some((epoch, run_id)) = takeover {
+            command.arg(epoch).arg(run_id);
+        }
         command
     }
 
-    /// Reads what is settled after a position.
+    /// Reads what is committed after a position.
     pub(super) fn read(&self, after: Position, limit: usize, bytes: usize) -> Cmd {
-        let mut command = Self::run(&self.read, &[&self.keys.journal, &self.keys.settled]);
+        let mut command = Self::run(&self.read, &[&self.keys.journal, &self.keys.committed]);
         Self::at(&mut command, after);
         command.arg(limit).arg(bytes);
         command
     }
 
-    /// Waits for something settled after a revision.
+    /// Waits for something committed after a revision.
     pub(super) fn wait(&self, seen: Revision, block: Duration) -> Cmd {
         let mut command = cmd("XREAD");
         let millis = u64::try_from(block.as_millis()).unwrap_or(1).max(1);
-        command.arg("BLOCK").arg(millis).arg("STREAMS").arg(&self.keys.settled).arg(format!("{seen}-0"));
+        command.arg("BLOCK").arg(millis).arg("STREAMS").arg(&self.keys.committed).arg(format!("{seen}-0"));
         command
     }
 
-    /// Where the journal ends.
-    pub(super) async fn ends(&self, session: &Session) -> Result<Ends, CallError> {
-        let command = Self::run(&self.ends, &[&self.keys.journal, &self.keys.settled]);
-        let answer: Vec<Value> = session.ask(&command).await?;
-        let mut answer = answer.into_iter();
-        let mut next = || position(answer.next().unwrap_or_default(), answer.next().unwrap_or_default());
-        match (next(), next()) {
-            (Ok(end), Ok(settled)) => Ok(Ends { end, settled }),
-            (Err(Senseless), _) | (_, Err(Senseless)) => Err(CallError::Senseless(Senseless)),
-        }
+    /// Where the journal ends, and what it says of its servers.
+    pub(super) async fn state(&self, session: &Session) -> Result<JournalState, CallError> {
+        let keys = [self.keys.journal.as_str(), &self.keys.committed, &self.keys.properties];
+        let mut command = Self::run(&self.state, &keys);
+        command.arg(&session.run_id);
+        Ok(JournalState::parse(session.ask(&command).await?)?)
     }
 }

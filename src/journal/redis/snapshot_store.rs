@@ -11,10 +11,11 @@ use async_trait::async_trait;
 use redis::{Value, cmd};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{RedisJournal, unavailable};
+use super::RedisJournal;
+use super::reader::unavailable;
 use crate::clock::new_id;
 use crate::domain::ids::Revision;
-use crate::journal::{ReadError, SnapshotShelf};
+use crate::journal::{ReadError, SnapshotStore};
 
 const PART: usize = 1 << 20;
 /// Whoever shares a snapshot and dies holds others up for so long.
@@ -29,16 +30,16 @@ fn io(error: std::io::Error) -> ReadError {
 impl RedisJournal {
     /// The revision and the number of parts of the snapshot there is.
     async fn shelved(&self) -> Result<Option<(Revision, u64)>, ReadError> {
-        let session = self.session().await?;
-        let snapshot = &self.writer.scripts.keys.snapshot;
+        let session = self.reader.session().await?;
+        let snapshot = &self.reader.scripts.keys.snapshot;
         let found: (Option<u64>, Option<u64>) =
             session.ask(cmd("HMGET").arg(snapshot).arg("revision").arg("parts")).await.map_err(unavailable)?;
         Ok(found.0.map(Revision::new).zip(found.1))
     }
 
     async fn shelve(&self, revision: Revision, from: &Path) -> Result<(), ReadError> {
-        let session = self.session().await?;
-        let keys = &self.writer.scripts.keys;
+        let session = self.reader.session().await?;
+        let keys = &self.reader.scripts.keys;
         let before = self.shelved().await?;
         let key = keys.snapshot_parts(revision);
         let mut file = tokio::fs::File::open(from).await.map_err(io)?;
@@ -63,7 +64,7 @@ impl RedisJournal {
         if let Some((before, _)) = before.filter(|(before, _)| *before != revision) {
             refer.cmd("EXPIRE").arg(keys.snapshot_parts(before)).arg(KEEP.as_secs());
         }
-        for answer in session.write(&mut refer, session.limit()).await.map_err(unavailable)? {
+        for answer in session.write(&mut refer, session.limit).await.map_err(unavailable)? {
             answer.map_err(unavailable)?;
         }
         Ok(())
@@ -71,18 +72,18 @@ impl RedisJournal {
 }
 
 #[async_trait]
-impl SnapshotShelf for RedisJournal {
+impl SnapshotStore for RedisJournal {
     async fn newest(&self) -> Result<Option<Revision>, ReadError> {
         Ok(self.shelved().await?.map(|(revision, _)| revision))
     }
 
     async fn fetch(&self, into: &Path) -> Result<Option<Revision>, ReadError> {
         let Some((revision, parts)) = self.shelved().await? else { return Ok(None) };
-        let key = self.writer.scripts.keys.snapshot_parts(revision);
+        let key = self.reader.scripts.keys.snapshot_parts(revision);
         let mut file = tokio::fs::OpenOptions::new();
         let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(into).await.map_err(io)?;
         for part in 0..parts {
-            let session = self.session().await?;
+            let session = self.reader.session().await?;
             let part: Option<Vec<u8>> = session.ask(cmd("HGET").arg(&key).arg(part)).await.map_err(unavailable)?;
             // Replaced by a newer one, and let go, while it was being read.
             let Some(part) = part else { return Ok(None) };
@@ -96,8 +97,8 @@ impl SnapshotShelf for RedisJournal {
         if self.newest().await?.is_some_and(|newest| newest >= revision) {
             return Ok(false);
         }
-        let session = self.session().await?;
-        let (lock, mine) = (&self.writer.scripts.keys.snapshot_lock, new_id());
+        let session = self.reader.session().await?;
+        let (lock, mine) = (&self.reader.scripts.keys.snapshot_lock, new_id());
         let locked: Option<String> = session
             .ask(cmd("SET").arg(lock).arg(&mine).arg("NX").arg("EX").arg(LOCK.as_secs()))
             .await

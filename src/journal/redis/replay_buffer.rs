@@ -10,7 +10,7 @@ use crate::journal::{Position, StoredEntry};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(super) struct ReplayBuffer {
     /// The position before the first one kept.
     base: Position,
     entries: VecDeque<StoredEntry>,
@@ -29,7 +29,7 @@ pub(super) enum Lost {
     Unknown,
 }
 
-impl Recent {
+impl ReplayBuffer {
     pub(super) fn keeping(limit: usize) -> Self {
         Self { limit, ..Self::default() }
     }
@@ -119,43 +119,43 @@ mod tests {
     fn a_lost_tail_is_told_from_another_history_and_from_what_is_not_known() {
         let all = mk_entries(Position::START, &["a", "b", "c", "d", "e"]);
         let at = |revision: usize| all[revision - 1].position();
-        let mut recent = Recent::keeping(1_000);
-        recent.extend(Position::START, &all[..2]);
-        recent.extend(at(2), &all[2..]);
-        recent.extend(at(1), &all[1..3]);
-        assert_eq!(recent.lost(at(5), at(3)), Lost::Tail(all[3..].to_vec()));
-        assert_eq!(recent.lost(at(4), at(2)), Lost::Tail(all[2..4].to_vec()));
-        assert_eq!(recent.lost(at(5), Position::START), Lost::Tail(all.clone()));
+        let mut buffer = ReplayBuffer::keeping(1_000);
+        buffer.extend(Position::START, &all[..2]);
+        buffer.extend(at(2), &all[2..]);
+        buffer.extend(at(1), &all[1..3]);
+        assert_eq!(buffer.lost(at(5), at(3)), Lost::Tail(all[3..].to_vec()));
+        assert_eq!(buffer.lost(at(4), at(2)), Lost::Tail(all[2..4].to_vec()));
+        assert_eq!(buffer.lost(at(5), Position::START), Lost::Tail(all.clone()));
         let other = mk_entries(at(2), &["x", "y", "z", "w"]);
-        assert_eq!(recent.lost(at(5), other[1].position()), Lost::Replaced);
-        assert_eq!(recent.lost(at(5), other[3].position()), Lost::Replaced);
-        assert_eq!(recent.lost(other[0].position(), at(2)), Lost::Unknown);
+        assert_eq!(buffer.lost(at(5), other[1].position()), Lost::Replaced);
+        assert_eq!(buffer.lost(at(5), other[3].position()), Lost::Replaced);
+        assert_eq!(buffer.lost(other[0].position(), at(2)), Lost::Unknown);
     }
 
     #[test]
     fn who_reads_from_the_first_entry_on_takes_nothing_away_from_what_is_kept() {
         let all = mk_entries(Position::START, &["aa", "bb", "cc", "dd", "ee"]);
         let at = |revision: usize| all[revision - 1].position();
-        let mut recent = Recent::keeping(5);
-        recent.extend(Position::START, &all[..4]);
-        recent.extend(Position::START, &all[..2]);
-        recent.extend(Position::START, &all);
-        assert_eq!(recent.span(), (Revision::new(3), Revision::new(5)));
-        assert_eq!(recent.lost(at(5), at(3)), Lost::Tail(all[3..].to_vec()));
+        let mut buffer = ReplayBuffer::keeping(5);
+        buffer.extend(Position::START, &all[..4]);
+        buffer.extend(Position::START, &all[..2]);
+        buffer.extend(Position::START, &all);
+        assert_eq!(buffer.span(), (Revision::new(3), Revision::new(5)));
+        assert_eq!(buffer.lost(at(5), at(3)), Lost::Tail(all[3..].to_vec()));
     }
 
     #[test]
     fn what_is_too_old_is_let_go_and_a_gap_begins_anew() {
         let all = mk_entries(Position::START, &["aa", "bb", "cc", "dd"]);
         let at = |revision: usize| all[revision - 1].position();
-        let mut recent = Recent::keeping(5);
-        recent.extend(Position::START, &all);
-        assert_eq!(recent.span(), (Revision::new(2), Revision::new(4)));
-        assert_eq!(recent.lost(at(4), at(1)), Lost::Unknown);
-        assert_eq!(recent.lost(at(4), at(2)), Lost::Tail(all[2..].to_vec()));
-        let mut recent = Recent::keeping(100);
-        recent.extend(Position::START, &all[..1]);
-        recent.extend(at(3), &all[3..]);
-        assert_eq!(recent.span(), (Revision::new(3), Revision::new(4)));
+        let mut buffer = ReplayBuffer::keeping(5);
+        buffer.extend(Position::START, &all);
+        assert_eq!(buffer.span(), (Revision::new(2), Revision::new(4)));
+        assert_eq!(buffer.lost(at(4), at(1)), Lost::Unknown);
+        assert_eq!(buffer.lost(at(4), at(2)), Lost::Tail(all[2..].to_vec()));
+        let mut buffer = ReplayBuffer::keeping(100);
+        buffer.extend(Position::START, &all[..1]);
+        buffer.extend(at(3), &all[3..]);
+        assert_eq!(buffer.span(), (Revision::new(3), Revision::new(4)));
     }
 }

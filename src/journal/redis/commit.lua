@@ -1,0 +1,24 @@
+-- Moves the committed mark, if this journal has the entry named, and records whose takeover was proven.
+-- KEYS: journal, committed mark, properties.  ARGV: revision, hash, then, for a takeover, the epoch and the server's run id.
+-- Gives 'committed', 'missing', or { 'servers', attached, declared } if more servers are attached than the journal is
+-- declared for: what they have confirmed proves nothing then.
+local declared = tonumber(redis.call('HGET', KEYS[3], 'servers') or '')
+if declared then
+  local seen, attached = {}, 1
+  local info = redis.call('INFO', 'replication')
+  for replica in string.gmatch(info, 'slave%d+:(ip=[^,]*,port=%d+),state=online') do
+    if not seen[replica] then seen[replica], attached = true, attached + 1 end
+  end
+  if attached > declared then return { 'servers', tostring(attached), tostring(declared) } end
+end
+if ARGV[1] ~= '0' then
+  local id = ARGV[1] .. '-0'
+  local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+  if not entry or entry[2][2] ~= ARGV[2] then return 'missing' end
+  local mark = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  if not mark or tonumber(string.match(mark[1], '^%d+')) < tonumber(ARGV[1]) then
+    redis.call('XADD', KEYS[2], 'MAXLEN', 1, id, 'h', ARGV[2])
+  end
+end
+if ARGV[3] then redis.call('HSET', KEYS[3], 'epoch', ARGV[3], 'run_id', ARGV[4]) end
+return 'committed'
