@@ -139,7 +139,7 @@ impl Snapshots {
         self.last = revision.get();
         Some(tokio::spawn(async move {
             let path = file.path().to_owned();
-            match compute::begin(move || file.write(&state, hash)).await {
+            match compute::begin(move || file.write(&state, hash, None)).await {
                 Ok(Ok(())) => info!(%revision, path = %path.display(), "snapshot written"),
                 Ok(Err(error)) => {
                     return error!(error = causes(&error), "snapshot not written");
@@ -160,7 +160,7 @@ impl Snapshots {
 async fn read(file: SnapshotFile) -> Option<Taken> {
     let reading = file.clone();
     match compute::begin(move || reading.read()).await {
-        Ok(Ok(found)) => found,
+        Ok(Ok(found)) => found.map(|(state, taken)| (state, taken.position)),
         Ok(Err(error)) => {
             let aside = file.set_aside();
             warn!(%error, ?aside, "snapshot set aside, folding the journal from its start");
