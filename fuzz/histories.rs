@@ -43,13 +43,13 @@ fn check_history(bytes: &[u8]) {
     let (by_pieces, at_once) = (index.rebuild(&state, state.at()), Index::default().rebuild(&again, again.at()));
     assert_eq!((by_pieces.len(), by_pieces.valid_until()), (at_once.len(), at_once.valid_until()));
     let mut kept = Vec::new();
-    write_all(&mut kept, &state, Hash::GENESIS).unwrap();
-    let (restored, position) = read(&kept).unwrap();
-    assert_eq!((restored.digest(), position.revision), (state.digest(), state.revision()));
+    write_all(&mut kept, &state, Hash::GENESIS, None).unwrap();
+    let (restored, taken) = read(&kept).unwrap();
+    assert_eq!((restored.digest(), taken.position.revision), (state.digest(), state.revision()));
 }
 
 /// Reads a snapshot of which the checksum is right, whatever stands before it.
-fn read(body: &[u8]) -> Result<(State, crate::journal::Position), SnapshotError> {
+fn read(body: &[u8]) -> Result<(State, super::TakenAt), SnapshotError> {
     let directory = tempfile::tempdir().unwrap();
     let file = SnapshotFile::at(directory.path().join("fuzzed"));
     std::fs::write(file.path(), [body, Sha256::digest(body).as_slice()].concat()).unwrap();
@@ -58,12 +58,13 @@ fn read(body: &[u8]) -> Result<(State, crate::journal::Position), SnapshotError>
 
 fn check_snapshot(body: &[u8]) {
     match read(body) {
-        Ok((state, position)) => {
+        Ok((state, taken)) => {
             let mut kept = Vec::new();
-            write_all(&mut kept, &state, position.hash).unwrap();
+            write_all(&mut kept, &state, taken.position.hash, taken.journal).unwrap();
             let (again, other) = read(&kept).unwrap();
-            assert_eq!((again.digest(), other), (state.digest(), position));
+            assert_eq!((again.digest(), again.format(), other), (state.digest(), state.format(), taken));
         }
+        Err(SnapshotError::NewerFormat { format, .. }) => assert!(!format.is_readable()),
         // The file is there, and can be read: what is wrong is what it says.
         Err(error) => assert!(matches!(&error, SnapshotError::Damaged { why, .. } if !why.is_empty()), "{error:?}"),
     }

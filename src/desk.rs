@@ -6,6 +6,8 @@
 //! is given only when the journal said so, and after this process's own replica has it, so that whoever wrote also reads
 //! it here. The next group does not wait for that: what the journal has said yes to is known here already.
 
+mod group;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +17,22 @@ use tracing::{Instrument as _, Span, debug_span, error, info, warn};
 
 use crate::clock::{Clock, new_id};
 use crate::compute;
-use crate::domain::decide::{Command, Decision, decide};
+use crate::domain::decide::{Command, Decision};
 use crate::domain::digest::Digest;
 use crate::domain::effect::Effect;
-use crate::domain::event::{Attribution, Entry};
+use crate::domain::event::Attribution;
 use crate::domain::ids::{RequestId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::rules::Rules;
 use crate::domain::state::State;
 use crate::journal::{AppendError, Journal, Position};
 use crate::metrics::{self, Shed};
-use crate::record::encode;
 use crate::replica::Replica;
 use crate::telemetry::causes;
+
+use group::{Decided, decide_group};
+
+pub use group::Unrecordable;
 
 /// Commands that may wait; more are refused at once.
 const QUEUE: usize = 1_024;
@@ -75,6 +80,16 @@ pub enum DeskError {
     /// It was refused; nothing was written.
     #[error(transparent)]
     Refused(#[from] Rejection),
+    /// Its entry could not be read by any replica, whose fault that may be; nothing was written.
+    #[error(
+        "no replica could read what this command would write, so it was not written: {why}; nothing was changed, and the log of the service has more on it under `{incident}`"
+    )]
+    Unrecordable {
+        /// What is wrong with it.
+        why: Unrecordable,
+        /// By which it is found in the log.
+        incident: String,
+    },
     /// The journal cannot be written; nothing was.
     #[error("the journal cannot be written; nothing was changed")]
     JournalUnavailable,
@@ -189,16 +204,6 @@ struct Known {
     upto: Position,
 }
 
-/// A group decided on a state: what is to be written after it, and an answer for each command once it is.
-struct Decided {
-    group: Vec<Waiting>,
-    answers: Vec<Result<Done, Rejection>>,
-    after: Position,
-    payloads: Vec<Vec<u8>>,
-    /// Once they are written.
-    state: State,
-}
-
 impl Worker {
     async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
         let (mut group, mut known) = (Vec::new(), None::<Known>);
@@ -206,6 +211,8 @@ impl Worker {
             let upto = known.as_ref().map_or(Revision::START, |known| known.upto.revision);
             let come = tokio::select! {
                 biased;
+                // What one group had no room for came before all that waits.
+                () = std::future::ready(()), if !group.is_empty() => group.len(),
                 come = waiting.recv_many(&mut group, GROUP) => come,
                 // Kept for longer it would keep all that is old of it.
                 () = self.replica.reached(upto), if known.is_some() => {
@@ -219,14 +226,18 @@ impl Worker {
             }
             // What is logged of a group is told of the call that came first.
             let first = group.first().map_or_else(Span::none, |waiting| waiting.call.clone());
-            known = self.carry_out(std::mem::take(&mut group), known).instrument(first).await;
+            let mut commands = std::mem::take(&mut group);
+            known = self.carry_out(&mut commands, known).instrument(first).await;
+            group = commands;
         }
     }
 
-    /// Gives what is known of the journal after it, if it is.
-    async fn carry_out(&self, group: Vec<Waiting>, known: Option<Known>) -> Option<Known> {
-        let mut decided = self.decide(group, known).await?;
+    /// Carries out as many commands as fit into a group, and leaves the others. Gives what is known of the journal after
+    /// it, if anything is.
+    async fn carry_out(&self, commands: &mut Vec<Waiting>, known: Option<Known>) -> Option<Known> {
+        let mut decided = self.decide(std::mem::take(commands), known).await?;
         let (mut in_doubt, mut races) = (false, 0);
+        *commands = std::mem::take(&mut decided.rest);
         let mut patience = std::pin::pin!(tokio::time::sleep(self.write_limit));
         loop {
             if decided.is_history() {
@@ -271,7 +282,10 @@ impl Worker {
                     refuse(decided.group, |_| DeskError::LostRace);
                     return None;
                 }
-                let anew = self.decide(decided.group, None).await?;
+                let mut anew = self.decide(decided.group, None).await?;
+                // In the order they came.
+                anew.rest.append(commands);
+                *commands = std::mem::take(&mut anew.rest);
                 decided = if in_doubt { anew.knowing(decided.answers) } else { anew };
                 if !in_doubt {
                     patience.set(tokio::time::sleep(self.write_limit));
@@ -334,37 +348,16 @@ impl Worker {
     }
 }
 
-impl Decided {
-    /// Nothing is left to be written, and all was written before: that stays so, whatever has come since.
-    fn is_history(&self) -> bool {
-        let repeated = |answer: &Result<Done, Rejection>| answer.as_ref().is_ok_and(|done| done.repeated);
-        self.payloads.is_empty() && self.answers.iter().all(repeated)
-    }
-
-    /// An answer for each command that was sent before without a certain outcome: what was written is not repeated.
-    fn knowing(mut self, sent: Vec<Result<Done, Rejection>>) -> Self {
-        for (answer, sent) in self.answers.iter_mut().zip(sent) {
-            if let (Ok(done), Ok(sent)) = (answer, sent)
-                && done.repeated
-                && !sent.repeated
-            {
-                *done = Done { revision: done.revision, ..sent };
-            }
-        }
-        self
-    }
-}
-
 fn give_up(group: Vec<Waiting>, in_doubt: bool) {
     refuse(group, |by| {
         if in_doubt { DeskError::OutcomeUnknown(by.request_id.clone()) } else { DeskError::JournalUnavailable }
     });
 }
 
-fn answer(group: Vec<Waiting>, answers: Vec<Result<Done, Rejection>>) {
+fn answer(group: Vec<Waiting>, answers: Vec<Result<Done, DeskError>>) {
     for (waiting, answer) in group.into_iter().zip(answers) {
         // Nobody waits any more: the caller went away, its command holds all the same.
-        let _ = waiting.answer.send(answer.map_err(DeskError::from));
+        let _ = waiting.answer.send(answer);
     }
 }
 
@@ -373,26 +366,6 @@ fn refuse(group: Vec<Waiting>, why: impl Fn(&Attribution) -> DeskError) {
         let error = why(&waiting.by);
         let _ = waiting.answer.send(Err(error));
     }
-}
-
-fn decide_group(known: Known, rules: &Rules, group: Vec<Waiting>, now: jiff::Timestamp) -> Decided {
-    let Known { mut state, upto } = known;
-    let (mut answers, mut payloads) = (Vec::with_capacity(group.len()), Vec::new());
-    for waiting in &group {
-        let decision = decide(&state, rules, &waiting.command, &waiting.by, now);
-        answers.push(decision.map(|decision| {
-            let done = Done::of(&decision, state.revision());
-            if let Decision::Write(event, _) | Decision::Propose(event, _) = decision {
-                let entry = Entry { at: now, by: waiting.by.clone(), event };
-                if let Err(error) = state.apply(done.revision, &entry) {
-                    error!(%error, "a decision does not fit the state it was made on");
-                }
-                payloads.push(encode(&entry));
-            }
-            done
-        }));
-    }
-    Decided { group, answers, after: upto, payloads, state }
 }
 
 /// Throws staged lists away that no order has used for this long, looking every so often, for ever.

@@ -164,7 +164,7 @@ pub async fn write(path: &Path, entries: impl Iterator<Item = Entry>, together: 
         end = journal.append(end, payloads).await.unwrap();
     }
     drop(entries);
-    SnapshotFile::at(snapshot_of(path)).write(&state, end.hash).unwrap();
+    SnapshotFile::at(snapshot_of(path)).write(&state, end.hash, None).unwrap();
     eprintln!("  a journal of {} entries is written", end.revision);
 }
 

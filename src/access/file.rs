@@ -44,11 +44,25 @@ pub enum AccessError {
         value: String,
     },
     /// A name that the record could not keep.
-    #[error("the access file `{path}` has the name `{value}`: write 1 to 256 bytes")]
+    #[error("the access file `{path}` has {what} `{value}`: write 1 to 256 bytes, and not only spaces")]
     Name {
         /// The file.
         path: PathBuf,
+        /// Of what.
+        what: &'static str,
         /// The name.
+        value: String,
+    },
+    /// A credential that could be anybody's who shows none.
+    #[error("the access file `{path}` gives `{name}` {what} `{value}`, which says nothing: leave it out, or write what it is")]
+    Blank {
+        /// The file.
+        path: PathBuf,
+        /// Whose.
+        name: String,
+        /// Of what.
+        what: &'static str,
+        /// What is written.
         value: String,
     },
     /// The record would not say who did it.
@@ -154,8 +168,16 @@ impl AccessFile {
         };
         for (at, identity) in written.identities.into_iter().enumerate() {
             let WrittenIdentity { name, person, roles, certificates, subjects, calls_per_second } = identity;
-            if name.trim().is_empty() || name.len() > 256 {
-                return Err(AccessError::Name { path: path.to_owned(), value: name });
+            // **Writes-are-readable**: both are in every entry that is written for them.
+            for (what, value) in [("the name", Some(&name)), ("the person", person.as_ref())] {
+                if let Some(value) = value.filter(|value| value.trim().is_empty() || value.len() > 256) {
+                    return Err(AccessError::Name { path: path.to_owned(), what, value: value.clone() });
+                }
+            }
+            let certificate = certificates.iter().map(|value| ("the certificate", value));
+            let all = certificate.chain(subjects.iter().map(|value| ("the subject", value)));
+            if let Some((what, value)) = all.into_iter().find(|(_, value)| value.trim().is_empty()) {
+                return Err(AccessError::Blank { path: path.to_owned(), name, what, value: value.clone() });
             }
             let mut once = |map: fn(&mut Self) -> &mut HashMap<String, usize>, what, value: String| match map(&mut file)
                 .insert(value.clone(), at)

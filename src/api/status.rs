@@ -347,6 +347,9 @@ fn desk(error: DeskError) -> Answer {
     let (soon, later) = (Duration::from_millis(200), Duration::from_secs(1));
     match error {
         DeskError::Refused(rejection) => rejected(rejection),
+        DeskError::Unrecordable { incident, .. } => {
+            answer(Code::Internal, Reason::NotRecordable, message).with("incident", incident)
+        }
         DeskError::JournalUnavailable => answer(Code::Unavailable, Reason::JournalUnavailable, message).retry(later),
         DeskError::JournalNotDurable(_) => answer(Code::Unavailable, Reason::JournalNotDurable, message).retry(later),
         DeskError::JournalDiverged(_) => answer(Code::FailedPrecondition, Reason::JournalDiverged, message),
@@ -431,6 +434,11 @@ fn rejected(rejection: Rejection) -> Answer {
             answer(Code::AlreadyExists, Reason::RequestIdTaken, &message)
                 .with("request_id", request)
                 .with("revision", revision)
+        }
+        Rejection::FormatNotWritable { format, newest } => {
+            answer(Code::FailedPrecondition, Reason::FormatNotWritable, &message)
+                .with("format", format)
+                .with("newest", newest)
         }
         Rejection::PreviewOutdated(order) => {
             answer(Code::FailedPrecondition, Reason::PreviewOutdated, &message).with("order_id", order)

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::parse::Consistency;
 use super::status::{BadFields, ServiceError};
 use super::{Context, render, watch};
-use crate::domain::country::Viewer;
+use crate::domain::country::{CountryCode, Viewer};
 use crate::domain::ids::{AccountId, PostId, Revision, Subject};
 use crate::index::Notice;
 use crate::metrics::{self, Shed, verdicts::Tally};
@@ -38,15 +38,22 @@ impl Visibility {
         Some(render::freshness(published.index.revision(), self.context.replica.freshness()))
     }
 
+    /// Where a viewer is. A code that is no country's by today's table is one's if an order names it: what was ordered there
+    /// still holds.
+    fn viewer(&self, bad: &mut BadFields, code: &str) -> Option<Viewer> {
+        let parsed = code.parse::<Viewer>().or_else(|error| {
+            let named =
+                CountryCode::recorded(code).filter(|code| self.context.replica.load().state.names_country(*code));
+            named.map(Viewer::In).ok_or(error)
+        });
+        bad.take("viewer_country", parsed)
+    }
+
     fn limit(&self, accounts: &[u64], posts: &[u64]) -> Result<(), ServiceError> {
         let (limit, actual) = (self.context.max_batch, accounts.len() + posts.len());
         let field = "accounts and posts";
         if actual > limit { Err(ServiceError::BatchTooLarge { field, limit, actual }) } else { Ok(()) }
     }
-}
-
-fn viewer(bad: &mut BadFields, code: &str) -> Option<Viewer> {
-    bad.take("viewer_country", code.parse::<Viewer>())
 }
 
 /// Names every bad id of a list by its index.
@@ -73,20 +80,6 @@ struct One {
     consistency: Consistency,
 }
 
-impl TryFrom<&pb::CheckRequest> for One {
-    type Error = ServiceError;
-
-    fn try_from(request: &pb::CheckRequest) -> Result<Self, ServiceError> {
-        let mut bad = BadFields::default();
-        let account = bad.take("account_id", AccountId::try_from(request.account_id));
-        let post = request.post_id.map(|id| bad.take("post_id", PostId::try_from(id)));
-        let viewer = viewer(&mut bad, &request.viewer_country);
-        let (Some(account), Some(viewer)) = (account, viewer) else { return Err(bad.into()) };
-        bad.none()?;
-        Ok(Self { account, post: post.flatten(), viewer, consistency: Consistency::try_from(request.consistency)? })
-    }
-}
-
 /// Who asks in a BatchCheck that makes sense, and how fresh the answer is to be.
 #[derive(Clone, Copy)]
 struct Many {
@@ -97,7 +90,7 @@ struct Many {
 impl Visibility {
     /// The answer, unless it is to be made at a later revision.
     pub(super) fn check_at_once(&self, request: &pb::CheckRequest) -> Option<Result<pb::CheckResponse, ServiceError>> {
-        let one = match One::try_from(request) {
+        let one = match self.one(request) {
             Ok(one) => one,
             Err(error) => return Some(Err(error)),
         };
@@ -114,6 +107,16 @@ impl Visibility {
             Err(error) => return Some(Err(error)),
         };
         Some(self.context.consistent_now(many.consistency)?.map(|()| self.verdicts(many, request)))
+    }
+
+    fn one(&self, request: &pb::CheckRequest) -> Result<One, ServiceError> {
+        let mut bad = BadFields::default();
+        let account = bad.take("account_id", AccountId::try_from(request.account_id));
+        let post = request.post_id.map(|id| bad.take("post_id", PostId::try_from(id)));
+        let viewer = self.viewer(&mut bad, &request.viewer_country);
+        let (Some(account), Some(viewer)) = (account, viewer) else { return Err(bad.into()) };
+        bad.none()?;
+        Ok(One { account, post: post.flatten(), viewer, consistency: Consistency::try_from(request.consistency)? })
     }
 
     fn verdict(&self, One { account, post, viewer, .. }: One) -> pb::CheckResponse {
@@ -137,7 +140,7 @@ impl Visibility {
         let mut bad = BadFields::default();
         check_ids::<AccountId>(&mut bad, "account_ids", &request.account_ids);
         check_ids::<PostId>(&mut bad, "post_ids", &request.post_ids);
-        let Some(viewer) = viewer(&mut bad, &request.viewer_country) else { return Err(bad.into()) };
+        let Some(viewer) = self.viewer(&mut bad, &request.viewer_country) else { return Err(bad.into()) };
         bad.none()?;
         Ok(Many { viewer, consistency: Consistency::try_from(request.consistency)? })
     }
@@ -177,7 +180,7 @@ impl VisibilityService for Visibility {
     type WatchWithholdingsStream = ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>>;
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<pb::CheckResponse>, Status> {
-        let one = One::try_from(request.get_ref())?;
+        let one = self.one(request.get_ref())?;
         self.context.await_consistency(one.consistency, request.metadata()).await?;
         Ok(Response::new(self.verdict(one)))
     }

@@ -2,20 +2,25 @@
 //!
 //! Codes are ISO 3166-1 alpha-2 in upper case, from `data/countries.csv`. Nothing is guessed: a code that is unassigned,
 //! retired, reserved or a group is refused by name.
+//!
+//! **Writes-are-readable**: that table says what may be asked and ordered today, and never what has been ordered. A code
+//! is two letters, whatever the table says of them: an order that names one holds there after the table has retired it, and
+//! where a newer program's table has assigned it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
 const DATA: &str = include_str!("../../data/countries.csv");
 const LETTERS: usize = 26;
-/// The bit of a [`CountrySet`] that stands for everywhere; country numbers are smaller.
-const WORLDWIDE: u8 = 255;
+/// Pairs of letters.
+const PAIRS: usize = LETTERS * LETTERS;
+/// Words of a [`CountrySet`]: a bit for each pair of letters, and one for everywhere.
+const WORDS: usize = (PAIRS + 1).div_ceil(64);
 
-/// A country: a number into the sorted table of codes.
+/// A country's code: two letters, as the place of their pair among all pairs in alphabetical order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CountryCode(u8);
+pub struct CountryCode(u16);
 
 /// Why a text is not a country's code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,22 +57,29 @@ pub enum ParseCountryError {
 
 #[derive(Debug, Clone, Copy)]
 enum Meaning {
-    Country(CountryCode),
+    /// With its English short name.
+    Assigned(&'static str),
+    Alias(CountryCode),
     Unknown(&'static str),
     Retired(&'static str),
     Reserved(&'static str),
 }
 
-struct Table {
-    countries: Vec<(&'static str, &'static str)>,
-    meanings: Vec<Option<Meaning>>,
-}
+/// What each pair of letters means.
+struct Table(Vec<Option<Meaning>>);
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::parse);
 
-fn place(code: &str) -> Option<usize> {
-    match code.as_bytes() {
-        [a @ b'A'..=b'Z', b @ b'A'..=b'Z'] => Some(usize::from(a - b'A') * LETTERS + usize::from(b - b'A')),
+/// All pairs of letters, in alphabetical order.
+static CODES: LazyLock<Vec<String>> =
+    LazyLock::new(|| ('A'..='Z').flat_map(|a| ('A'..='Z').map(move |b| format!("{a}{b}"))).collect());
+
+/// The letters of a text that is two of them, as a code; whatever the table says of it.
+fn pair(text: &str) -> Option<CountryCode> {
+    match text.as_bytes() {
+        [a @ b'A'..=b'Z', b @ b'A'..=b'Z'] => {
+            Some(CountryCode(u16::from(a - b'A') * LETTERS as u16 + u16::from(b - b'A')))
+        }
         _ => None,
     }
 }
@@ -84,51 +96,64 @@ impl Table {
             };
             Some((code, status, name, note.trim_matches('"')))
         });
-        let rows: Vec<_> = rows.collect();
-        let assigned = rows.iter().filter(|(_, status, ..)| *status == "assigned");
-        let sorted: BTreeMap<_, _> = assigned.map(|(code, _, name, _)| (*code, *name)).collect();
-        let countries: Vec<_> = sorted.into_iter().take(usize::from(WORLDWIDE)).collect();
-        let number = |code: &str| {
-            countries.binary_search_by_key(&code, |(c, _)| c).ok().and_then(|at| u8::try_from(at).ok()).map(CountryCode)
-        };
-        let mut meanings = vec![None; LETTERS * LETTERS];
-        for (code, status, _, note) in &rows {
-            let meaning = match *status {
-                "assigned" => number(code).map(Meaning::Country),
-                "alias" => number(note).map(Meaning::Country),
+        let mut meanings = vec![None; PAIRS];
+        for (code, status, name, note) in rows {
+            let meaning = match status {
+                "assigned" => Some(Meaning::Assigned(name)),
+                "alias" => pair(note).map(Meaning::Alias),
                 "retired" => Some(Meaning::Retired(note)),
                 "reserved" => Some(Meaning::Reserved(note)),
                 "unknown_viewer" => Some(Meaning::Unknown(note)),
                 _ => None,
             };
-            if let Some(slot) = place(code).and_then(|at| meanings.get_mut(at)) {
+            if let Some(slot) = pair(code).and_then(|code| meanings.get_mut(code.place())) {
                 *slot = meaning;
             }
         }
-        Self { countries, meanings }
+        Self(meanings)
     }
 
-    fn meaning(&self, code: &str) -> Option<Meaning> {
-        place(code).and_then(|at| self.meanings.get(at).copied().flatten())
+    fn meaning(&self, code: CountryCode) -> Option<Meaning> {
+        self.0.get(code.place()).copied().flatten()
     }
 }
 
 impl CountryCode {
+    fn place(self) -> usize {
+        self.0.into()
+    }
+
+    /// A code as an order of the past has it: any two letters, but for those that only ever stood for another code, or for
+    /// no country at all.
+    #[must_use]
+    pub fn recorded(text: &str) -> Option<Self> {
+        let code = pair(text)?;
+        match TABLE.meaning(code) {
+            Some(Meaning::Alias(_) | Meaning::Unknown(_)) => None,
+            Some(Meaning::Assigned(_) | Meaning::Retired(_) | Meaning::Reserved(_)) | None => Some(code),
+        }
+    }
+
     /// The two letters.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        TABLE.countries.get(usize::from(self.0)).map_or("", |(code, _)| code)
+        CODES.get(self.place()).map_or("", String::as_str)
     }
 
-    /// The English short name.
+    /// The English short name; the code where today's table has none.
     #[must_use]
     pub fn name(self) -> &'static str {
-        TABLE.countries.get(usize::from(self.0)).map_or("", |(_, name)| name)
+        match TABLE.meaning(self) {
+            Some(Meaning::Assigned(name)) => name,
+            Some(Meaning::Alias(_) | Meaning::Unknown(_) | Meaning::Retired(_) | Meaning::Reserved(_)) | None => {
+                self.as_str()
+            }
+        }
     }
 
-    /// All countries, by code.
+    /// All countries of today's table, by code.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..TABLE.countries.len()).filter_map(|at| u8::try_from(at).ok()).map(Self)
+        (0..PAIRS as u16).map(Self).filter(|code| matches!(TABLE.meaning(*code), Some(Meaning::Assigned(_))))
     }
 }
 
@@ -144,18 +169,21 @@ impl FromStr for CountryCode {
     /// `UK` is read as `GB`, and `EL` as `GR`.
     fn from_str(text: &str) -> Result<Self, ParseCountryError> {
         let code = || text.to_owned();
-        match TABLE.meaning(text) {
-            Some(Meaning::Country(country)) => Ok(country),
+        let Some(country) = pair(text) else {
+            return Err(match text {
+                "" => ParseCountryError::Empty,
+                _ if pair(&text.to_ascii_uppercase()).is_some() => ParseCountryError::LowerCase(code()),
+                _ => ParseCountryError::NotTwoLetters(code()),
+            });
+        };
+        match TABLE.meaning(country) {
+            Some(Meaning::Assigned(_)) => Ok(country),
+            Some(Meaning::Alias(country)) => Ok(country),
             Some(Meaning::Retired(note)) => Err(ParseCountryError::Retired { code: code(), note }),
             Some(Meaning::Reserved(note) | Meaning::Unknown(note)) => {
                 Err(ParseCountryError::Reserved { code: code(), note })
             }
-            None if text.is_empty() => Err(ParseCountryError::Empty),
-            None if place(text).is_some() => Err(ParseCountryError::Unassigned(code())),
-            None if text.is_ascii() && place(&text.to_ascii_uppercase()).is_some() => {
-                Err(ParseCountryError::LowerCase(code()))
-            }
-            None => Err(ParseCountryError::NotTwoLetters(code())),
+            None => Err(ParseCountryError::Unassigned(code())),
         }
     }
 }
@@ -171,7 +199,7 @@ pub enum Viewer {
 
 impl Viewer {
     /// How many kinds of viewers there are.
-    pub const KINDS: usize = 256;
+    pub const KINDS: usize = PAIRS + 1;
 
     /// Which of them: 0 if nobody knows.
     #[must_use]
@@ -184,7 +212,7 @@ impl Viewer {
 
     /// All of them, the unknown one first.
     pub fn all() -> impl Iterator<Item = Self> {
-        std::iter::once(Self::Unknown).chain(CountryCode::all().map(Self::In))
+        std::iter::once(Self::Unknown).chain((0..PAIRS as u16).map(CountryCode).map(Self::In))
     }
 }
 
@@ -203,10 +231,9 @@ impl FromStr for Viewer {
 
     /// Empty, `XX`, `ZZ` and `T1` mean unknown.
     fn from_str(text: &str) -> Result<Self, ParseCountryError> {
-        match TABLE.meaning(text) {
-            Some(Meaning::Country(country)) => Ok(Self::In(country)),
-            Some(Meaning::Unknown(_)) => Ok(Self::Unknown),
-            _ if text.is_empty() || text == "T1" => Ok(Self::Unknown),
+        match pair(text).map(|code| TABLE.meaning(code)) {
+            Some(Some(Meaning::Unknown(_))) => Ok(Self::Unknown),
+            None if text.is_empty() || text == "T1" => Ok(Self::Unknown),
             _ => CountryCode::from_str(text).map(Self::In),
         }
     }
@@ -222,39 +249,49 @@ pub enum UnknownViewerPolicy {
     Strict,
 }
 
-/// A set of countries, or everywhere, in 256 bits.
+/// A set of countries, or everywhere: a bit for everywhere, then one for each pair of letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct CountrySet([u64; 4]);
+pub struct CountrySet([u64; WORDS]);
 
 impl CountrySet {
     /// Nowhere.
-    pub const EMPTY: Self = Self([0; 4]);
+    pub const EMPTY: Self = Self([0; WORDS]);
     /// Everywhere.
-    pub const EVERYWHERE: Self = Self([0, 0, 0, 1 << 63]);
+    pub const EVERYWHERE: Self = {
+        let mut words = [0; WORDS];
+        words[0] = 1;
+        Self(words)
+    };
 
     /// Adds a country.
     pub fn insert(&mut self, country: CountryCode) {
-        if let Some(word) = self.0.get_mut(usize::from(country.0 >> 6)) {
-            *word |= 1 << (country.0 & 63);
+        let (word, bit) = bit(country);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
         }
-    }
-
-    fn names(&self, number: u8) -> bool {
-        self.0.get(usize::from(number >> 6)).is_some_and(|word| (word >> (number & 63)) & 1 == 1)
     }
 
     /// Whether it holds in a country, by name or by being everywhere.
     #[must_use]
     #[inline]
     pub fn contains(&self, country: CountryCode) -> bool {
-        self.names(country.0) || self.is_everywhere()
+        self.names(country) || self.is_everywhere()
+    }
+
+    /// Whether it names a country; everywhere names none.
+    #[must_use]
+    #[inline]
+    pub fn names(&self, country: CountryCode) -> bool {
+        let (word, bit) = bit(country);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// Whether it is everywhere.
     #[must_use]
     #[inline]
-    pub fn is_everywhere(&self) -> bool {
-        self.names(WORLDWIDE)
+    pub const fn is_everywhere(&self) -> bool {
+        let [first, ..] = self.0;
+        first & 1 == 1
     }
 
     /// Whether it is nowhere.
@@ -266,19 +303,19 @@ impl CountrySet {
 
     /// What either holds.
     #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        Self([a | e, b | f, c | g, d | h])
+    pub fn union(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word |= other);
+        self
     }
 
     /// What this names and the other does not cover.
     #[must_use]
-    pub fn minus(self, other: Self) -> Self {
+    pub fn minus(mut self, other: Self) -> Self {
         if other.is_everywhere() {
             return Self::EMPTY;
         }
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        Self([a & !e, b & !f, c & !g, d & !h])
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= !other);
+        self
     }
 
     /// Whether something withheld here is withheld for this viewer.
@@ -294,15 +331,16 @@ impl CountrySet {
 
     /// The countries it names, by code.
     pub fn iter(&self) -> impl Iterator<Item = CountryCode> + '_ {
-        let of_word = |(at, word): (u8, &u64)| {
+        let of_word = |(at, word): (u16, &u64)| {
             let mut rest = *word;
             std::iter::from_fn(move || {
-                let bit = rest.trailing_zeros() as u8;
+                let bit = rest.trailing_zeros() as u16;
                 rest &= rest.checked_sub(1)?;
-                Some(CountryCode(at << 6 | bit))
+                Some(at * 64 + bit)
             })
         };
-        (0..).zip(&self.0).flat_map(of_word).filter(|country| country.0 != WORLDWIDE)
+        // The first bit stands for everywhere.
+        (0..).zip(&self.0).flat_map(of_word).filter_map(|bit| bit.checked_sub(1)).map(CountryCode)
     }
 
     /// The codes it names, sorted; `XX` stands for everywhere.
@@ -315,6 +353,13 @@ impl CountrySet {
         }
         codes
     }
+}
+
+/// Where a country's bit is in a set.
+#[inline]
+const fn bit(country: CountryCode) -> (usize, u64) {
+    let number = country.0 as usize + 1;
+    (number / 64, 1 << (number % 64))
 }
 
 impl FromIterator<CountryCode> for CountrySet {
@@ -334,7 +379,7 @@ mod tests {
     fn every_row_of_the_file_is_understood() {
         let rows = DATA.lines().count() - 1;
         // `T1` has a digit, so it has no place among pairs of letters.
-        assert_eq!(TABLE.meanings.iter().flatten().count(), rows - 1);
+        assert_eq!(TABLE.0.iter().flatten().count(), rows - 1);
         assert_eq!(CountryCode::all().count(), 250);
         assert!(CountryCode::all().all(|c| !c.name().is_empty() && c.as_str().parse() == Ok(c)));
     }

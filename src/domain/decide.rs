@@ -11,6 +11,7 @@ use super::approval::{self, Proposal};
 use super::digest::Digest;
 use super::effect::{self, Effect};
 use super::event::{Attribution, Event, Lift, OrderChange};
+use super::format::Format;
 use super::ids::{AccountId, OrderId, Revision, UploadId};
 use super::item::ItemChunk;
 use super::order::{Order, OrderState};
@@ -79,6 +80,8 @@ pub enum Command {
     ProtectAccounts(Vec<(AccountId, Category)>),
     /// Take accounts off the protected list.
     UnprotectAccounts(Vec<AccountId>),
+    /// Let entries be written in a format from now on.
+    UpgradeJournal(Format),
 }
 
 /// What is to be done about a command.
@@ -183,6 +186,11 @@ pub fn decide(
             let listed: Vec<AccountId> = listed.collect();
             if listed.is_empty() { Ok(Decision::Nothing) } else { write(Event::AccountsUnprotected(listed)) }
         }
+        Command::UpgradeJournal(format) if *format <= state.format() => Ok(Decision::Nothing),
+        Command::UpgradeJournal(format) if *format > Format::NEWEST_WRITABLE => {
+            Err(Rejection::FormatNotWritable { format: *format, newest: Format::NEWEST_WRITABLE })
+        }
+        Command::UpgradeJournal(format) => write(Event::JournalUpgraded(*format)),
     }
 }
 

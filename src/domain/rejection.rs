@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::format::Format;
 use super::ids::{AccountId, OrderId, RequestId, Revision, UploadId};
 use super::order::OrderState;
 use super::regime::UnknownRegime;
@@ -160,5 +161,15 @@ pub enum Rejection {
         order: OrderId,
         /// Which, and why.
         items: Vec<BadItem>,
+    },
+    /// This program does not write that format.
+    #[error(
+        "this program does not write the journal in format `{format}`: the newest it writes is `{newest}`; use a newer withheld"
+    )]
+    FormatNotWritable {
+        /// The format asked for.
+        format: Format,
+        /// The newest it writes.
+        newest: Format,
     },
 }

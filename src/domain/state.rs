@@ -12,6 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::approval::Proposal;
+use super::country::{CountryCode, CountrySet};
 use super::digest::Digest;
 use super::event::{Entry, Event, Lift, OrderApplied, OrderChange, Recorded};
 use super::finder::Finder;
@@ -92,6 +93,8 @@ pub struct State {
     revision: Revision,
     at: Timestamp,
     format: Format,
+    /// The countries that orders name, whether they still hold there or not.
+    named: CountrySet,
     orders: imbl::Vector<Arc<Order>>,
     order_numbers: Finder,
     holdings: Holdings,
@@ -124,6 +127,13 @@ impl State {
     #[must_use]
     pub const fn format(&self) -> Format {
         self.format
+    }
+
+    /// Whether any order has ever named a country. Of a code that today's table does not assign, viewers may be asked for
+    /// because of it.
+    #[must_use]
+    pub fn names_country(&self, country: CountryCode) -> bool {
+        self.named.names(country)
     }
 
     /// The digest of all this: replicas that are at the same revision have the same, or one of them is wrong. Kept up
@@ -358,16 +368,17 @@ impl State {
         if items.len() != applied.dispositions.len() {
             return Err(format!("{} items, but {} dispositions", items.len(), applied.dispositions.len()));
         }
+        let number = OrderNo(u32::try_from(self.orders.len()).map_err(|_| "too many orders".to_owned())?);
         if let Some(upload) = &applied.upload {
             self.drop_upload(upload);
         }
-        let number = OrderNo(u32::try_from(self.orders.len()).map_err(|_| "too many orders".to_owned())?);
         self.add_order(Order::new(number, recorded, Arc::clone(applied), items, proposal.cloned()));
         Ok(Touched { order: Some(number) })
     }
 
     fn add_order(&mut self, order: Order) {
         let (number, order) = (order.number(), Arc::new(order));
+        self.named = self.named.union(order.spec().territory.countries());
         order.elements().for_each(|element| self.fingerprint.add(element));
         self.order_numbers.add(order.id(), number.0, |_| true);
         self.orders.push_back(Arc::clone(&order));

@@ -49,6 +49,14 @@ impl Groups {
         }
         let bad = |why: String| DataError { what: "country groups", why };
         let file: File = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+        // **Writes-are-readable**: an order that names a group records both.
+        for (row, place) in file.group.iter().zip(1..) {
+            for (what, text) in [("code", &row.code), ("version", &row.version)] {
+                if text.trim().is_empty() {
+                    return Err(bad(format!("the {what} of group `{}`, number {place}, is empty: write one", row.code)));
+                }
+            }
+        }
         let group = |row: Row| {
             let countries: Result<CountrySet, _> = row.countries.iter().map(|c| c.parse::<CountryCode>()).collect();
             let countries = countries.map_err(|e| bad(format!("group `{}`: {e}", row.code)))?;
@@ -192,6 +200,24 @@ mod tests {
         let twice =
             ["DE", "FR"].map(|code| format!("[[group]]\ncode='X'\nversion='1'\ncountries=['{code}']\n")).concat();
         assert!(Groups::parse(&twice).unwrap_err().to_string().contains("two groups `X`"));
+    }
+
+    #[test]
+    fn a_group_has_a_code_and_a_version_to_be_recorded_by() {
+        let group = |code: &str, version: &str| {
+            let first = "[[group]]\ncode='X'\nversion='1'\ncountries=['DE']\n";
+            Groups::parse(&format!("{first}[[group]]\ncode='{code}'\nversion='{version}'\ncountries=['DE']\n"))
+        };
+        assert!(group("Y", "1").is_ok());
+        for (code, version, says) in [
+            ("", "1", "the code of group ``, number 2, is empty"),
+            ("  ", "1", "the code of group `  `, number 2, is empty"),
+            ("Y", "", "the version of group `Y`, number 2, is empty"),
+            ("Y", " ", "the version of group `Y`, number 2, is empty"),
+        ] {
+            let error = group(code, version).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

@@ -68,6 +68,8 @@ metrics! {
     APPENDS = Counter "withheld_journal_appends_total"
         "Appends to the journal by outcome; one append may carry many commands.";
     APPEND_SECONDS = Histogram "withheld_journal_append_seconds" "How long appends took until they were durable.";
+    UNRECORDABLE = Counter "withheld_commands_unrecordable_total"
+        "Commands that were not written because no replica could have read their entry: a fault of the program or its files.";
     FOLLOWER_RESTARTS = Counter "withheld_follower_restarts_total"
         "How often following the journal failed and was taken up again.";
     CONNECTED = Gauge "withheld_journal_connected" "1 while there is a connection to the journal, else 0.";
@@ -131,6 +133,7 @@ struct Metrics {
     approval_oldest: Gauge,
     appends: [Counter; 4],
     append_seconds: Histogram,
+    unrecordable: Counter,
     follower_restarts: Counter,
     connected: Gauge,
     reconnects: Counter,
@@ -179,6 +182,7 @@ impl Metrics {
             approval_oldest: metrics::gauge!(APPROVAL_OLDEST.name),
             appends: OUTCOMES.map(|outcome| metrics::counter!(APPENDS.name, "outcome" => outcome)),
             append_seconds: metrics::histogram!(APPEND_SECONDS.name),
+            unrecordable: metrics::counter!(UNRECORDABLE.name),
             follower_restarts: metrics::counter!(FOLLOWER_RESTARTS.name),
             connected: metrics::gauge!(CONNECTED.name),
             reconnects: metrics::counter!(RECONNECTS.name),
@@ -208,6 +212,11 @@ pub fn journal_append(outcome: &Result<Position, AppendError>, took: Duration) {
     };
     counter.increment(1);
     METRICS.append_seconds.record(took);
+}
+
+/// A command was not written because no replica could have read its entry.
+pub fn command_unrecordable() {
+    METRICS.unrecordable.increment(1);
 }
 
 /// There is a connection to the journal, or none any more. A journal in a local file is connected once it is opened.

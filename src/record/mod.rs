@@ -21,6 +21,11 @@ pub enum DecodeError {
     /// Not protobuf.
     #[error("it is not a message of withheld.journal.v1")]
     Malformed(#[from] prost::DecodeError),
+    /// It has a field, or an event, of a number that is not known here. Left out it would be another entry.
+    #[error(
+        "it has something in it that this program does not know, and was written by a newer version: use a newer withheld"
+    )]
+    Newer,
     /// A field has a value that is never written: damage, or a newer program's entry.
     #[error("its field `{0}` is missing or not understood; was it written by a newer version?")]
     Field(&'static str),

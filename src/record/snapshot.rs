@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{DecodeError, decode, encode, items, pb};
 use crate::domain::event::{Event, Recorded};
+use crate::domain::format::Format;
 use crate::domain::ids::Revision;
 use crate::domain::order::Order;
 use crate::domain::protection::Protection;
@@ -49,6 +50,26 @@ pub enum SnapshotError {
         /// What was found.
         why: String,
     },
+    /// The journal was in a format then that this program does not know. The file is not damaged.
+    #[error(
+        "the snapshot `{path}` is of a journal in format `{format}`; this program reads up to `{}`: use a newer withheld",
+        Format::NEWEST_READABLE
+    )]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// That format.
+        format: Format,
+    },
+}
+
+/// The entry that a snapshot was taken after, and the journal that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TakenAt {
+    /// The entry.
+    pub position: Position,
+    /// The journal's name: the first 16 bytes of the hash of its first entry. `None`: the snapshot does not say.
+    pub journal: Option<[u8; 16]>,
 }
 
 /// Where a journal's snapshot is kept.
@@ -76,16 +97,17 @@ impl SnapshotFile {
         SnapshotError::Damaged { path: self.0.clone(), why: why.to_string() }
     }
 
-    /// Writes a state beside the old snapshot and puts it in its place, durably.
+    /// Writes a state beside the old snapshot and puts it in its place, durably. The hash is that of the last entry folded
+    /// in, and the name that of the journal it is of.
     ///
     /// # Errors
     /// If the file cannot be written; the old snapshot is there then as before.
-    pub fn write(&self, state: &State, hash: Hash) -> Result<(), SnapshotError> {
+    pub fn write(&self, state: &State, hash: Hash, journal: Option<[u8; 16]>) -> Result<(), SnapshotError> {
         let fresh = self.0.with_extension("snapshot.new");
         let io = self.io("written");
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(&io)?;
         let mut file = Hashing { inner: BufWriter::new(file), hash: Sha256::new() };
-        write_all(&mut file, state, hash).map_err(&io)?;
+        write_all(&mut file, state, hash, journal).map_err(&io)?;
         let digest = file.hash.finalize();
         file.inner.write_all(&digest).map_err(&io)?;
         let file = file.inner.into_inner().map_err(|e| io(e.into_error()))?;
@@ -95,11 +117,11 @@ impl SnapshotFile {
         File::open(parent).and_then(|dir| dir.sync_all()).map_err(&io)
     }
 
-    /// The state and the journal position it was taken at; `None` if there is no snapshot.
+    /// The state, and where it was taken; `None` if there is no snapshot.
     ///
     /// # Errors
-    /// If it cannot be read, or is damaged.
-    pub fn read(&self) -> Result<Option<(State, Position)>, SnapshotError> {
+    /// If it cannot be read, is damaged, or is of a format that this program does not know.
+    pub fn read(&self) -> Result<Option<(State, TakenAt)>, SnapshotError> {
         let file = match File::open(&self.0) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -144,7 +166,7 @@ impl SnapshotFile {
         }
     }
 
-    fn restore(&self, mut body: impl Read) -> Result<(State, Position), SnapshotError> {
+    fn restore(&self, mut body: impl Read) -> Result<(State, TakenAt), SnapshotError> {
         let mut magic = [0; 16];
         body.read_exact(&mut magic).map_err(|e| self.cut(e))?;
         if &magic != MAGIC {
@@ -154,7 +176,10 @@ impl SnapshotFile {
         while let Some(bytes) = next_record(&mut body).map_err(|e| self.cut(e))? {
             let record = pb::SnapshotRecord::decode(&*bytes).map_err(|e| self.damaged(e))?;
             match record.record {
-                Some(pb::snapshot_record::Record::Header(h)) => header = Some(h),
+                Some(pb::snapshot_record::Record::Header(h)) => {
+                    restore.format(self.format(&h)?);
+                    header = Some(h);
+                }
                 Some(part) => add(&mut restore, part).map_err(|why| self.damaged(why))?,
                 None => return Err(self.damaged("a record is empty")),
             }
@@ -170,7 +195,17 @@ impl SnapshotFile {
         if !header.state_digest.is_empty() && header.state_digest != state.digest().to_bytes() {
             return Err(self.damaged("its contents make another state than the one it was taken of"));
         }
-        Ok((state, Position { revision, hash: Hash::from_bytes(hash) }))
+        let journal = Some(header.journal_name).filter(|name| !name.is_empty());
+        let journal = journal.map(<[u8; 16]>::try_from).transpose();
+        let journal = journal.map_err(|_| self.damaged("its header has no name of 16 bytes"))?;
+        Ok((state, TakenAt { position: Position { revision, hash: Hash::from_bytes(hash) }, journal }))
+    }
+
+    /// The journal's format by a header. One that is not known ends the reading: what follows may be in it.
+    fn format(&self, header: &pb::SnapshotHeader) -> Result<Format, SnapshotError> {
+        let format = Format::from_number(header.journal_format).unwrap_or_default();
+        let newer = || SnapshotError::NewerFormat { path: self.0.clone(), format };
+        if format.is_readable() { Ok(format) } else { Err(newer()) }
     }
 }
 
@@ -225,7 +260,7 @@ fn put(file: &mut impl Write, record: pb::snapshot_record::Record) -> io::Result
     file.write_all(&bytes)
 }
 
-fn write_all(file: &mut impl Write, state: &State, hash: Hash) -> io::Result<()> {
+fn write_all(file: &mut impl Write, state: &State, hash: Hash, journal: Option<[u8; 16]>) -> io::Result<()> {
     use pb::snapshot_record::Record;
     file.write_all(MAGIC)?;
     put(
@@ -237,6 +272,8 @@ fn write_all(file: &mut impl Write, state: &State, hash: Hash) -> io::Result<()>
             at: Some(crate::pb::time(state.at())),
             orders: state.orders().len() as u64,
             state_digest: state.digest().to_bytes().to_vec(),
+            journal_name: journal.map(Vec::from).unwrap_or_default(),
+            journal_format: state.format().number(),
         }),
     )?;
     for order in state.orders() {

@@ -8,6 +8,7 @@ use super::State;
 use crate::domain::approval::Proposal;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, OrderApplied, OrderChange, Recorded};
+use crate::domain::format::Format;
 use crate::domain::ids::{AccountId, RequestId, Revision};
 use crate::domain::item::Items;
 use crate::domain::order::{Order, OrderNo};
@@ -21,6 +22,11 @@ impl Restore {
     #[must_use]
     pub fn new(threads: usize) -> Self {
         Self(State::default().loading(threads))
+    }
+
+    /// The journal's format.
+    pub fn format(&mut self, format: Format) {
+        self.0.put_format(format);
     }
 
     /// An order with what happened to it; orders come in the order they were recorded.

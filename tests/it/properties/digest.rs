@@ -169,7 +169,7 @@ proptest! {
         let path = dir.path().join("journal.snapshot");
         let file = SnapshotFile::at(&path);
         for what in ["an account", "a standing", "a territory", "a protection", "a request", "the time"] {
-            file.write(&run.state, Hash::GENESIS).unwrap();
+            file.write(&run.state, Hash::GENESIS, None).unwrap();
             let mut bent = false;
             bend(&path, |record| match record {
                 Record::Order(order) if !bent && what == "an account" => bent = other_account(order),
@@ -204,7 +204,7 @@ proptest! {
                 }
             }
         }
-        file.write(&run.state, Hash::GENESIS).unwrap();
+        file.write(&run.state, Hash::GENESIS, None).unwrap();
         bend(&path, |record| if let Record::Header(header) = record { header.state_digest.clear() });
         prop_assert_eq!(file.read().unwrap().unwrap().0.digest(), run.state.digest());
     }

@@ -22,7 +22,7 @@ use withheld::domain::rules::Rules;
 use withheld::domain::state::{ApplyError, State, Touched};
 use withheld::index::{Index, Snapshot};
 use withheld::journal::{Hash, Position};
-use withheld::record::snapshot::SnapshotFile;
+use withheld::record::snapshot::{SnapshotFile, TakenAt};
 use withheld::record::{decode, encode};
 
 use history::{Ask, Step, minutes, mk_by, mk_by_of, mk_command, noon, steps, subjects, written};
@@ -267,13 +267,15 @@ proptest! {
         let file = |name: &str| SnapshotFile::at(dir.path().join(name));
         let at = cut.index(run.log.len() + 1);
         let hash = run.log[..at].iter().fold(Hash::GENESIS, |hash, entry| hash.chain(&encode(entry)));
-        file("one.snapshot").write(&fold(&run.log[..at]), hash).unwrap();
-        file("two.snapshot").write(&fold(&run.log[..at]), hash).unwrap();
+        let name = (at % 2 == 0).then_some([at as u8; 16]);
+        file("one.snapshot").write(&fold(&run.log[..at]), hash, name).unwrap();
+        file("two.snapshot").write(&fold(&run.log[..at]), hash, name).unwrap();
         let bytes = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
         prop_assert!(bytes("one.snapshot") == bytes("two.snapshot"));
 
-        let (mut state, position) = file("one.snapshot").read().unwrap().unwrap();
-        prop_assert_eq!(position, Position { revision: Revision::new(at as u64), hash });
+        let (mut state, taken) = file("one.snapshot").read().unwrap().unwrap();
+        let position = Position { revision: Revision::new(at as u64), hash };
+        prop_assert_eq!(taken, TakenAt { position, journal: name });
         for (revision, entry) in (1..).zip(&run.log).skip(at) {
             state.apply(Revision::new(revision), entry).unwrap();
         }
@@ -281,7 +283,7 @@ proptest! {
         prop_assert_eq!(state.digest(), run.state.digest());
         agrees(&Index::default().rebuild(&state, run.now), &run.log, run.now);
         // And it can be written again.
-        file("three.snapshot").write(&state, hash).unwrap();
+        file("three.snapshot").write(&state, hash, name).unwrap();
         let again = file("three.snapshot").read().unwrap().unwrap().0;
         prop_assert_eq!(portrait(&again), portrait(&run.state));
     }

@@ -249,8 +249,8 @@ async fn every_bit_of_a_snapshot_is_found() {
     let record = Record::written().await;
     let file = SnapshotFile::at(record.path("journal.db.snapshot"));
     let whole = std::fs::read(file.path()).unwrap();
-    let (_, position) = file.read().unwrap().unwrap();
-    assert_eq!(position.revision, Revision::new(super::ENTRIES));
+    let (_, taken) = file.read().unwrap().unwrap();
+    assert_eq!(taken.position.revision, Revision::new(super::ENTRIES));
     for (at, bent) in flips(&whole, 8) {
         std::fs::write(file.path(), bent).unwrap();
         let said = file.read().unwrap_err().to_string();
