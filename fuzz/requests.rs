@@ -28,6 +28,7 @@ use crate::journal::memory::MemoryJournal;
 use crate::metrics::verdicts::Verdicts;
 use crate::pb::v1 as pb;
 use crate::record::{decode, encode};
+use crate::replica::lineage::Lineage;
 use crate::replica::{Replica, Snapshots};
 use crate::{desk, replica};
 
@@ -95,7 +96,7 @@ impl World {
             desk::open(replica.clone(), Arc::clone(&journal) as _, Arc::clone(&rules), Duration::from_secs(1));
         runtime.spawn(work);
         let (stop, followed) = (CancellationToken::new(), Arc::clone(&journal) as _);
-        runtime.spawn(replica::run(replica.clone(), followed, Snapshots::none(), stop));
+        runtime.spawn(replica::run(replica.clone(), followed, Snapshots::none(), Lineage::default(), stop));
         let context = Context {
             replica: replica.clone(),
             desk,

@@ -4,6 +4,7 @@
 //! [`settings`] what came of it.
 
 mod access;
+mod evidence;
 pub mod file;
 mod journal;
 pub mod layers;
@@ -18,6 +19,7 @@ use crate::telemetry::{LogFilter, LogFormat};
 use values::interval;
 
 pub use access::AccessArgs;
+pub use evidence::EvidenceArgs;
 pub use journal::{JournalArgs, JournalUrl, UnknownJournal};
 pub use values::{ConnectionAge, Contradiction, HttpListen, UnknownViewer, span};
 
@@ -63,15 +65,9 @@ pub struct ServeArgs {
     #[arg(long, env = "WITHHELD_SNAPSHOT_EVERY", default_value_t = 50_000, value_name = "ENTRIES",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_every: u64,
-    /// The file of that snapshot [default: beside the SQLite journal, or withheld-data/NAMESPACE.snapshot]
-    #[arg(help_heading = "Starting and stopping")]
-    #[arg(long, env = "WITHHELD_SNAPSHOT", value_name = "FILE")]
-    pub snapshot: Option<PathBuf>,
-    /// The file in which the service keeps which journal it has followed and how far, so that it notices if that is lost or
-    /// replaced [default: beside the snapshot]
-    #[arg(help_heading = "Starting and stopping")]
-    #[arg(long, env = "WITHHELD_HISTORY", value_name = "FILE")]
-    pub history: Option<PathBuf>,
+    /// What the service knows of its journal.
+    #[command(flatten)]
+    pub evidence: EvidenceArgs,
     /// Serve from the snapshot, marked STALE, if the journal is out of reach at the start
     #[arg(help_heading = "Starting and stopping")]
     #[arg(long, env = "WITHHELD_SERVE_FROM_SNAPSHOT", default_value_t = false, value_name = "BOOL",
@@ -163,10 +159,6 @@ pub struct ServeArgs {
     #[arg(long, env = "WITHHELD_CHECKPOINT_EVERY", default_value = "1h", value_name = "DURATION",
           value_parser = interval, allow_hyphen_values = true)]
     pub checkpoint_every: Duration,
-    /// The file it is added to [default: beside the SQLite journal, or withheld-data/NAMESPACE.checkpoints]
-    #[arg(help_heading = "Record")]
-    #[arg(long, env = "WITHHELD_CHECKPOINT_LOG", value_name = "FILE")]
-    pub checkpoint_log: Option<PathBuf>,
     /// What is logged: off, error, warn, info, debug or trace, and more of some parts, like info,withheld::journal=debug
     /// [RUST_LOG is read where WITHHELD_LOG_LEVEL is not set]
     #[arg(help_heading = "Log")]

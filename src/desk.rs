@@ -27,7 +27,7 @@ use crate::domain::rules::Rules;
 use crate::domain::state::State;
 use crate::journal::{AppendError, Journal, Position};
 use crate::metrics::{self, Shed};
-use crate::replica::Replica;
+use crate::replica::{Fault, FaultReason, Replica};
 use crate::telemetry::causes;
 
 use group::{Decided, decide_group};
@@ -96,6 +96,18 @@ pub enum DeskError {
     /// What keeps the journal would not keep what is acknowledged; nothing was written.
     #[error("the journal would not keep what is acknowledged, nothing was changed: {0}")]
     JournalNotDurable(String),
+    /// Too few of those that must have an entry are there now; nothing was written.
+    #[error("the journal would not keep what is acknowledged, nothing was changed: {0}")]
+    TooFewReplicas(String),
+    /// It is not known whether the journal has all that was acknowledged; nothing was written.
+    #[error("nothing was changed: {0}")]
+    JournalInDoubt(String),
+    /// The journal cannot be followed here; nothing was written.
+    #[error("nothing was changed: {0}")]
+    JournalFaulted(Arc<Fault>),
+    /// A clock is wrong; nothing was written.
+    #[error("nothing was changed: {0}")]
+    ClockOff(String),
     /// The journal has another history than was followed here, and people have to decide; nothing was written.
     #[error("{0}; nothing was changed")]
     JournalDiverged(String),
@@ -121,7 +133,10 @@ impl DeskError {
     fn of(error: &AppendError) -> Self {
         match error {
             AppendError::NotDurable(why) => Self::JournalNotDurable(why.clone()),
-            AppendError::Fenced(why) => Self::JournalDiverged(why.clone()),
+            AppendError::TooFewReplicas(why) => Self::TooFewReplicas(why.clone()),
+            AppendError::Sealed(why) => Self::JournalDiverged(why.clone()),
+            AppendError::InDoubt(why) => Self::JournalInDoubt(why.clone()),
+            AppendError::ClockOff(why) => Self::ClockOff(why.clone()),
             AppendError::Conflict { .. } | AppendError::Unavailable(_) | AppendError::Indeterminate(_) => {
                 Self::JournalUnavailable
             }
@@ -158,11 +173,17 @@ impl Desk {
     /// # Errors
     /// If it was refused, or could not be carried out; each error says whether anything was written.
     pub async fn submit(&self, command: Command, by: Attribution) -> Result<Done, DeskError> {
+        if let Some(fault) = self.replica.fault() {
+            return Err(match fault.reason {
+                FaultReason::Diverged => DeskError::JournalDiverged(fault.to_string()),
+                FaultReason::Damaged
+                | FaultReason::Unreadable
+                | FaultReason::FromTheFuture
+                | FaultReason::UnknownHistory => DeskError::JournalFaulted(fault),
+            });
+        }
         if !self.replica.is_ready() {
             return Err(DeskError::Loading);
-        }
-        if let Some(fault) = self.replica.fault() {
-            return Err(DeskError::JournalDiverged(fault.to_string()));
         }
         let request = by.request_id.clone();
         let (answer, answered) = oneshot::channel();
@@ -313,8 +334,8 @@ impl Worker {
     /// have been acknowledged meanwhile may have made it wrong.
     async fn confirm(&self, after: Position) -> Result<Position, AppendError> {
         match self.journal.read(after, 1).await {
-            Ok(entries) => {
-                entries.last().map_or(Ok(after), |last| Err(AppendError::Conflict { actual: last.position() }))
+            Ok(batch) => {
+                batch.entries.last().map_or(Ok(after), |last| Err(AppendError::Conflict { actual: last.position() }))
             }
             Err(error) => Err(AppendError::Unavailable(error.into())),
         }

@@ -287,7 +287,7 @@ impl Client {
         const MOST: Duration = Duration::from_secs(5);
         let mut pause = LEAST;
         loop {
-            let request = pb::WatchWithholdingsRequest { after_revision: after };
+            let request = pb::WatchWithholdingsRequest { after_revision: after, ..Default::default() };
             // No deadline: it goes on for ever. A dead connection is ended by keepalive.
             let ended = match self.replica().await.watch_withholdings(request).await {
                 Err(status) => status,

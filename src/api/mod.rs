@@ -64,6 +64,11 @@ impl Context {
         if !self.replica.is_ready() {
             return Some(Err(ServiceError::Loading));
         }
+        if let Some(wanted) = asked.journal
+            && self.replica.journal_name() != Some(wanted)
+        {
+            return Some(Err(ServiceError::ForeignPosition { wanted: wanted.to_string() }));
+        }
         if asked.at_least_revision.is_some_and(|wanted| self.replica.load().index.revision() < wanted) {
             return None;
         }

@@ -8,6 +8,7 @@ use prost::Message;
 use tonic::Request;
 
 use super::status::{BadFields, ServiceError};
+use crate::journal::JournalName;
 use crate::access::Principal;
 use crate::clock::new_id;
 use crate::domain::country::CountryCode;
@@ -30,6 +31,8 @@ pub(super) const MAX_ITEMS: usize = 10_000;
 pub(super) struct Consistency {
     pub(super) at_least_revision: Option<Revision>,
     pub(super) max_staleness: Option<Duration>,
+    /// The journal that the revision is of.
+    pub(super) journal: Option<JournalName>,
 }
 
 impl TryFrom<Option<pb::Consistency>> for Consistency {
@@ -44,9 +47,13 @@ impl TryFrom<Option<pb::Consistency>> for Consistency {
             Some(limit) => bad.take("consistency.max_staleness", limit),
             None => None,
         };
+        let journal = match asked.journal.as_str() {
+            "" => None,
+            name => bad.take("consistency.journal", name.parse::<JournalName>()),
+        };
         bad.none()?;
         let wanted = asked.at_least_revision;
-        Ok(Self { at_least_revision: (wanted > 0).then(|| Revision::new(wanted)), max_staleness })
+        Ok(Self { at_least_revision: (wanted > 0).then(|| Revision::new(wanted)), max_staleness, journal })
     }
 }
 

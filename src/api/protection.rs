@@ -112,7 +112,7 @@ impl ProtectionService for Protections {
         &self,
         request: Request<pb::ListProtectedAccountsRequest>,
     ) -> Result<Response<pb::ListProtectedAccountsResponse>, Status> {
-        let published = self.0.published(&request, request.get_ref().consistency).await?;
+        let published = self.0.published(&request, request.get_ref().consistency.clone()).await?;
         let request = request.into_inner();
         let mut bad = BadFields::default();
         let wanted = match request.category {

@@ -117,7 +117,7 @@ impl ReportService for Reports {
     ) -> Result<Response<Self::GetEnforcementReportStream>, Status> {
         use pb::get_enforcement_report_response::Part;
         let asked = request.get_ref();
-        let source = self.source(&request, &asked.order_id, asked.consistency).await?;
+        let source = self.source(&request, &asked.order_id, asked.consistency.clone()).await?;
         notice::applied(&source.order, source.now).map_err(ServiceError::from)?;
         let message = |part| pb::GetEnforcementReportResponse { part: Some(part) };
         let (head, source) = compute(move || (enforcement_head(&source), source)).await?;
@@ -133,7 +133,7 @@ impl ReportService for Reports {
         &self,
         request: Request<pb::GetTransparencyReportRequest>,
     ) -> Result<Response<pb::GetTransparencyReportResponse>, Status> {
-        let published = self.0.published(&request, request.get_ref().consistency).await?;
+        let published = self.0.published(&request, request.get_ref().consistency.clone()).await?;
         let now = published.now(self.0.replica.clock());
         let query = query(request.get_ref(), now)?;
         let freshness = render::freshness(published.index.revision(), self.0.replica.freshness());
@@ -162,7 +162,7 @@ impl ReportService for Reports {
     ) -> Result<Response<Self::GetNoticeStream>, Status> {
         use pb::get_notice_response::Part;
         let asked = request.get_ref();
-        let source = self.source(&request, &asked.order_id, asked.consistency).await?;
+        let source = self.source(&request, &asked.order_id, asked.consistency.clone()).await?;
         let (told, source) = compute(move || (notice::of(&source.order, source.now), source)).await?;
         let told = told.map_err(|error| match error {
             NoticeError::NotPublic(order) => ServiceError::OrderNotPublic(order),

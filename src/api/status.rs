@@ -14,7 +14,9 @@ use crate::domain::ids::{OrderId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::report::notice::NoticeError;
 use crate::domain::territory::TerritoryError;
+use super::watch::Resume;
 use crate::journal::ReadError;
+use crate::replica::FaultReason;
 use crate::metrics::{self, Shed};
 use crate::pb::v1::ErrorReason;
 use crate::record::DecodeError;
@@ -53,8 +55,10 @@ pub(super) enum ServiceError {
     RevisionNotReached { wanted: Revision, at: Revision },
     TooStale { age: Duration, limit: Duration },
     Loading,
-    WatcherTooSlow { resume_after: Revision },
-    StreamEnding { resume_after: Revision },
+    WatcherTooSlow { resume_after: Resume },
+    StreamEnding { resume_after: Resume },
+    /// A position of another journal, or of what this one has lost.
+    ForeignPosition { wanted: String },
     DeadlinePassed,
     CutOff,
     Refused(Refusal),
@@ -247,16 +251,25 @@ impl From<ServiceError> for Status {
             ServiceError::Loading => {
                 answer(Code::Unavailable, Reason::Loading, "this replica is still loading the journal").retry(soon)
             }
-            ServiceError::WatcherTooSlow { resume_after } => {
-                let message = format!("changes were not read in time: watch again after revision {resume_after}");
+            ServiceError::WatcherTooSlow { resume_after: Resume { revision, position } } => {
+                let message = format!("changes were not read in time: watch again after revision {revision}");
                 answer(Code::ResourceExhausted, Reason::WatcherTooSlow, message)
-                    .with("resume_after_revision", resume_after)
+                    .with("resume_after_revision", revision)
+                    .with("resume_position", position)
             }
-            ServiceError::StreamEnding { resume_after } => {
-                let message = format!("this connection is being ended: watch again after revision {resume_after}");
+            ServiceError::StreamEnding { resume_after: Resume { revision, position } } => {
+                let message = format!("this connection is being ended: watch again after revision {revision}");
                 answer(Code::Unavailable, Reason::ShuttingDown, message)
-                    .with("resume_after_revision", resume_after)
+                    .with("resume_after_revision", revision)
+                    .with("resume_position", position)
                     .retry(soon)
+            }
+            ServiceError::ForeignPosition { wanted } => {
+                let message = format!(
+                    "`{wanted}` is of another journal than this service follows, or of entries that it has lost: forget what was \
+                     told up to there, and begin anew"
+                );
+                answer(Code::FailedPrecondition, Reason::ForeignPosition, message)
             }
             ServiceError::DeadlinePassed => {
                 let message = "the call's own deadline has passed; a command may have been written: send it again under its request_id";
@@ -332,6 +345,9 @@ fn read(error: ReadError) -> Answer {
             tracing::warn!(%source, "the journal cannot be read");
             answer(Code::Unavailable, Reason::JournalUnavailable, message).retry(Duration::from_secs(1))
         }
+        ReadError::InDoubt(_) => {
+            answer(Code::Unavailable, Reason::JournalInDoubt, message).retry(Duration::from_secs(1))
+        }
         ReadError::Corrupt { revision, .. } => {
             answer(Code::DataLoss, Reason::JournalDamaged, message).with("revision", revision)
         }
@@ -351,7 +367,18 @@ fn desk(error: DeskError) -> Answer {
             answer(Code::Internal, Reason::NotRecordable, message).with("incident", incident)
         }
         DeskError::JournalUnavailable => answer(Code::Unavailable, Reason::JournalUnavailable, message).retry(later),
-        DeskError::JournalNotDurable(_) => answer(Code::Unavailable, Reason::JournalNotDurable, message).retry(later),
+        // Settings and a full disk are not mended by trying again.
+        DeskError::JournalNotDurable(_) => answer(Code::Unavailable, Reason::JournalNotDurable, message),
+        DeskError::TooFewReplicas(_) => answer(Code::Unavailable, Reason::JournalNotDurable, message).retry(later),
+        DeskError::JournalInDoubt(_) => answer(Code::Unavailable, Reason::JournalInDoubt, message).retry(later),
+        DeskError::JournalFaulted(fault) => match fault.reason {
+            FaultReason::Diverged => answer(Code::FailedPrecondition, Reason::JournalDiverged, message),
+            FaultReason::Damaged => answer(Code::DataLoss, Reason::JournalDamaged, message),
+            FaultReason::Unreadable => answer(Code::FailedPrecondition, Reason::JournalUnreadable, message),
+            FaultReason::FromTheFuture => answer(Code::FailedPrecondition, Reason::ClockOff, message),
+            FaultReason::UnknownHistory => answer(Code::FailedPrecondition, Reason::JournalUnknown, message),
+        },
+        DeskError::ClockOff(_) => answer(Code::FailedPrecondition, Reason::ClockOff, message),
         DeskError::JournalDiverged(_) => answer(Code::FailedPrecondition, Reason::JournalDiverged, message),
         DeskError::OutcomeUnknown(request) => answer(Code::Unavailable, Reason::OutcomeUnknown, message)
             .with("request_id", request)

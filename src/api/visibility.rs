@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::parse::Consistency;
 use super::status::{BadFields, ServiceError};
 use super::{Context, render, watch};
+use crate::journal::PositionToken;
 use crate::domain::country::{CountryCode, Viewer};
 use crate::domain::ids::{AccountId, PostId, Revision, Subject};
 use crate::index::Notice;
@@ -116,7 +117,7 @@ impl Visibility {
         let viewer = self.viewer(&mut bad, &request.viewer_country);
         let (Some(account), Some(viewer)) = (account, viewer) else { return Err(bad.into()) };
         bad.none()?;
-        Ok(One { account, post: post.flatten(), viewer, consistency: Consistency::try_from(request.consistency)? })
+        Ok(One { account, post: post.flatten(), viewer, consistency: Consistency::try_from(request.consistency.clone())? })
     }
 
     fn verdict(&self, One { account, post, viewer, .. }: One) -> pb::CheckResponse {
@@ -142,7 +143,7 @@ impl Visibility {
         check_ids::<PostId>(&mut bad, "post_ids", &request.post_ids);
         let Some(viewer) = self.viewer(&mut bad, &request.viewer_country) else { return Err(bad.into()) };
         bad.none()?;
-        Ok(Many { viewer, consistency: Consistency::try_from(request.consistency)? })
+        Ok(Many { viewer, consistency: Consistency::try_from(request.consistency.clone())? })
     }
 
     fn verdicts(&self, Many { viewer, .. }: Many, request: &pb::BatchCheckRequest) -> pb::BatchCheckResponse {
@@ -204,7 +205,7 @@ impl VisibilityService for Visibility {
         check_ids::<AccountId>(&mut bad, "account_ids", &request.account_ids);
         check_ids::<PostId>(&mut bad, "post_ids", &request.post_ids);
         bad.none()?;
-        self.context.await_consistency(Consistency::try_from(request.consistency)?, &metadata).await?;
+        self.context.await_consistency(Consistency::try_from(request.consistency.clone())?, &metadata).await?;
         let published = self.context.replica.load();
         let lists = subjects(&request.account_ids, &request.post_ids)
             .map(|s| render::countries(s, published.index.countries(s)));
@@ -222,15 +223,27 @@ impl VisibilityService for Visibility {
             return Err(ServiceError::Loading.into());
         }
         let connection = request.extensions().get::<Connection>().cloned();
-        let after = Revision::new(request.into_inner().after_revision);
-        let at = self.context.replica.load().index.revision();
-        if after > at {
-            return Err(ServiceError::RevisionNotReached { wanted: after, at }.into());
-        }
+        let asked = request.into_inner();
+        let from = match asked.resume_position.as_str() {
+            "" => {
+                let wanted = Revision::new(asked.after_revision);
+                let at = self.context.replica.load().index.revision();
+                if wanted > at {
+                    return Err(ServiceError::RevisionNotReached { wanted, at }.into());
+                }
+                watch::From::Revision(wanted)
+            }
+            position => {
+                let mut bad = BadFields::default();
+                let token = bad.take("resume_position", position.parse::<PositionToken>());
+                bad.none()?;
+                watch::From::Position(token.ok_or(ServiceError::Loading)?)
+            }
+        };
         let endless = connection.as_ref().map(Connection::endless).transpose().map_err(|limit| {
             metrics::shed(Shed::Watch);
             ServiceError::TooManyWatches { limit }
         })?;
-        Ok(Response::new(watch::start(self.context.clone(), Arc::clone(&self.news), connection, endless, after)))
+        Ok(Response::new(watch::start(self.context.clone(), Arc::clone(&self.news), connection, endless, from)))
     }
 }

@@ -23,7 +23,8 @@ use crate::domain::state::State;
 use crate::metrics::{self, Shed};
 use crate::net::{Connection, Endless};
 use crate::pb::v1 as pb;
-use crate::replica::Published;
+use crate::journal::PositionToken;
+use crate::replica::{PositionCheck, Published};
 
 type Sender = mpsc::Sender<Result<pb::WatchWithholdingsResponse, Status>>;
 
@@ -35,6 +36,8 @@ const KEPT: usize = 100_000;
 const WAITING: usize = 16;
 /// How long a full queue may stay full.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the journal may take to tell whether it has a position that is not known here any more.
+const CHECK_LIMIT: Duration = Duration::from_secs(2);
 /// How often a reader hears something at least.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
@@ -43,6 +46,22 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 struct Told {
     revision: Revision,
     at: Timestamp,
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum From {
+    /// After a revision of whatever journal is followed.
+    Revision(Revision),
+    /// At a position that it was given.
+    Position(PositionToken),
+}
+
+/// Where a reader may come back: after a revision, and, as a position, in which journal. Unset: it was told of nothing yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Resume {
+    pub(super) revision: Revision,
+    pub(super) position: String,
 }
 
 /// What changed between two publications, as it is told.
@@ -94,7 +113,7 @@ pub(super) fn start(
     news: Arc<News>,
     connection: Option<Connection>,
     endless: Option<Endless>,
-    after: Revision,
+    from: From,
 ) -> ReceiverStream<Result<pb::WatchWithholdingsResponse, Status>> {
     let (sender, receiver) = mpsc::channel(WAITING + 1);
     tokio::spawn(async move {
@@ -102,7 +121,7 @@ pub(super) fn start(
         let Ok(last) = sender.clone().reserve_owned().await else { return };
         tokio::select! {
             () = sender.closed() => {}
-            ended = tell(Watcher { context, news, connection, sender: &sender }, after) => drop(last.send(Err(ended.into()))),
+            ended = tell(Watcher { context, news, connection, sender: &sender }, from) => drop(last.send(Err(ended.into()))),
         }
         // What has not been read is kept until its reader goes, and counts until then.
         sender.closed().await;
@@ -129,11 +148,16 @@ impl Watcher<'_> {
     }
 }
 
-async fn tell(watcher: Watcher<'_>, after: Revision) -> ServiceError {
+async fn tell(watcher: Watcher<'_>, from: From) -> ServiceError {
     let context = &watcher.context;
+    let mut resume = match begin(context, from).await {
+        Ok(resume) => resume,
+        Err(error) => return error,
+    };
     let mut publications = context.replica.publications();
     // A boundary may have been passed without a new revision since the reader was told: go back to the revision's time.
-    let mut told = Told { revision: after, at: time_of(&context.replica.load().state, after) };
+    let at = time_of(&context.replica.load().state, resume.revision);
+    let mut told = Told { revision: resume.revision, at };
     loop {
         publications.mark_unchanged();
         let published = context.replica.current();
@@ -142,14 +166,32 @@ async fn tell(watcher: Watcher<'_>, after: Revision) -> ServiceError {
             Ok(changes) => changes,
             Err(error) => return error,
         };
-        if let Err(error) = send(&watcher, &published, &changes.lists, told.revision).await {
+        if let Err(error) = send(&watcher, &published, &changes.lists, &mut resume).await {
             return error;
         }
         told = to;
         tokio::select! {
-            () = watcher.ending() => return ServiceError::StreamEnding { resume_after: told.revision },
+            () = watcher.ending() => return ServiceError::StreamEnding { resume_after: resume },
             _ = tokio::time::timeout(HEARTBEAT, publications.changed()) => {}
         }
+    }
+}
+
+/// Where a reader begins, if that is in the history that is followed here. **One-history**.
+async fn begin(context: &Context, from: From) -> Result<Resume, ServiceError> {
+    let token = match from {
+        From::Revision(revision) => return Ok(Resume { revision, position: String::new() }),
+        From::Position(token) => token,
+    };
+    match tokio::time::timeout(CHECK_LIMIT, context.replica.check_position(&token)).await {
+        Ok(Ok(PositionCheck::Held)) => Ok(Resume { revision: token.revision(), position: token.to_string() }),
+        Ok(Ok(PositionCheck::NotReached)) => {
+            let at = context.replica.load().index.revision();
+            Err(ServiceError::RevisionNotReached { wanted: token.revision(), at })
+        }
+        Ok(Ok(PositionCheck::Foreign)) => Err(ServiceError::ForeignPosition { wanted: token.to_string() }),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(ServiceError::Loading),
     }
 }
 
@@ -158,31 +200,35 @@ async fn send(
     watcher: &Watcher<'_>,
     published: &Published,
     changed: &[pb::WithheldCountries],
-    before: Revision,
+    resume: &mut Resume,
 ) -> Result<(), ServiceError> {
     let revision = published.index.revision();
+    let position = watcher.context.replica.token(published.position());
+    let next = Resume { revision, position: position.map(|position| position.to_string()).unwrap_or_default() };
     let mut chunks = changed.chunks(CHUNK).peekable();
     loop {
         let chunk = chunks.next().unwrap_or_default();
         let last = chunks.peek().is_none();
         let message = pb::WatchWithholdingsResponse {
             changes: chunk.to_vec(),
-            resume_after_revision: if last { revision } else { before }.get(),
+            resume_after_revision: if last { revision } else { resume.revision }.get(),
+            resume_position: if last { next.position.clone() } else { resume.position.clone() },
             freshness: Some(render::freshness(revision, watcher.context.replica.freshness())),
         };
         let slot = tokio::select! {
-            () = watcher.ending() => return Err(ServiceError::StreamEnding { resume_after: before }),
+            () = watcher.ending() => return Err(ServiceError::StreamEnding { resume_after: resume.clone() }),
             slot = tokio::time::timeout(PATIENCE, watcher.sender.reserve()) => slot,
         };
         match slot {
             Ok(Ok(slot)) => slot.send(Ok(message)),
             Ok(Err(_)) | Err(_) => {
                 metrics::shed(Shed::Watcher);
-                tracing::info!(resume_after = %before, "watcher too slow, cut off");
-                return Err(ServiceError::WatcherTooSlow { resume_after: before });
+                tracing::info!(resume_after = %resume.revision, "watcher too slow, cut off");
+                return Err(ServiceError::WatcherTooSlow { resume_after: resume.clone() });
             }
         }
         if last {
+            *resume = next;
             return Ok(());
         }
     }

@@ -90,6 +90,14 @@ impl Client {
         Ok(ReportServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
     }
 
+    /// Who acts, where no service says who that is.
+    pub(super) fn actor(&self) -> Result<&str, CliError> {
+        match self.actor.as_str() {
+            "" | "unknown" => Err(CliError::usage("say who acts, for the record: --actor, or WITHHELD_ACTOR")),
+            actor => Ok(actor),
+        }
+    }
+
     /// Who and why, under a request id of its own.
     pub(super) fn context(&self, reason: &str) -> Option<pb::CommandContext> {
         let reason = reason.to_owned();

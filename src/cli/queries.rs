@@ -16,6 +16,7 @@ use super::show::{
     basis, disposition, freshness_json, freshness_line, item_json, order_json, seconds, state, subject_text, time,
 };
 use crate::domain::ids::{AccountId, PostId};
+use crate::journal::PositionToken;
 use crate::pb::v1 as pb;
 
 /// `withheld check`.
@@ -67,9 +68,10 @@ pub struct ExplainArgs {
 /// `withheld watch`.
 #[derive(Debug, Args)]
 pub struct WatchArgs {
-    /// Begin after this revision; 0: with the current list of everything
-    #[arg(long, default_value_t = 0, value_name = "REVISION")]
-    after: u64,
+    /// Begin after this revision, or at a position as `resume_position` tells it, which says of which journal it is; 0: with
+    /// the current list of everything
+    #[arg(long, default_value = "0", value_name = "POSITION")]
+    after: Resume,
 }
 
 /// `withheld healthcheck`.
@@ -105,7 +107,7 @@ pub(super) async fn check(args: CheckArgs, client: &Client, out: &mut Output) ->
         viewer_country: args.country.clone(),
         account_ids,
         post_ids,
-        consistency: Some(pb::Consistency { at_least_revision: revision, max_staleness: None }),
+        consistency: Some(pb::Consistency { at_least_revision: revision, ..Default::default() }),
     };
     let mut last = visibility.batch_check(client.request(ask(vec![], vec![], 0))).await?.into_inner();
     let limit = (last.max_batch_size as usize).max(1);
@@ -268,11 +270,11 @@ pub(super) async fn explain(args: ExplainArgs, client: &Client, out: &mut Output
 
 /// Prints changes for ever, connecting again where it left off when the service goes away.
 pub(super) async fn watch(args: WatchArgs, client: &Client, out: &mut Output) -> Result<(), CliError> {
-    let (mut after, mut pause) = (args.after, Duration::from_millis(200));
+    let (mut told, mut pause) = (args.after, Duration::from_millis(200));
     // The first connection failing is the user's to know; later ones are tried again.
     let mut visibility = client.visibility().await?;
     loop {
-        let started = visibility.watch_withholdings(pb::WatchWithholdingsRequest { after_revision: after }).await;
+        let started = visibility.watch_withholdings(told.request()).await;
         let ended = match started {
             Ok(stream) => {
                 let mut stream = stream.into_inner();
@@ -280,8 +282,8 @@ pub(super) async fn watch(args: WatchArgs, client: &Client, out: &mut Output) ->
                     match stream.message().await {
                         Ok(Some(message)) => {
                             pause = Duration::from_millis(200);
-                            print_changes(&message, after, out)?;
-                            after = message.resume_after_revision;
+                            print_changes(&message, &told, out)?;
+                            told = Resume::Position(message.resume_after_revision, message.resume_position);
                         }
                         Ok(None) => break None,
                         Err(status) => break Some(status),
@@ -295,7 +297,9 @@ pub(super) async fn watch(args: WatchArgs, client: &Client, out: &mut Output) ->
                 Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated => {
                     return Err(status.into());
                 }
-                _ => say(format!("connecting again after revision {after}: {}", status.message())),
+                // One-history: what was printed up to there may not be so.
+                Code::FailedPrecondition => return Err(status.into()),
+                _ => say(format!("connecting again after revision {}: {}", told.revision(), status.message())),
             }
         }
         tokio::time::sleep(pause).await;
@@ -303,17 +307,58 @@ pub(super) async fn watch(args: WatchArgs, client: &Client, out: &mut Output) ->
     }
 }
 
-/// `before` is the revision to resume after until the last line of the message is dealt with.
-fn print_changes(message: &pb::WatchWithholdingsResponse, before: u64, out: &mut Output) -> Result<(), CliError> {
+/// Where a watch goes on: a bare revision, as somebody may type it, or a position as it was given.
+#[derive(Debug, Clone)]
+pub(super) enum Resume {
+    /// After a revision of whatever journal the service follows.
+    Revision(u64),
+    /// The same of one journal.
+    Position(u64, String),
+}
+
+impl std::str::FromStr for Resume {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text.parse::<u64>(), text.parse::<PositionToken>()) {
+            (Ok(revision), _) => Ok(Self::Revision(revision)),
+            (Err(_), Ok(position)) => Ok(Self::Position(position.revision().get(), text.to_owned())),
+            (Err(_), Err(error)) => Err(format!("{error}, or a revision")),
+        }
+    }
+}
+
+impl Resume {
+    const fn revision(&self) -> u64 {
+        match self {
+            Self::Revision(revision) | Self::Position(revision, _) => *revision,
+        }
+    }
+
+    fn position(&self) -> &str {
+        match self {
+            Self::Revision(_) => "",
+            Self::Position(_, position) => position,
+        }
+    }
+
+    fn request(&self) -> pb::WatchWithholdingsRequest {
+        pb::WatchWithholdingsRequest { after_revision: self.revision(), resume_position: self.position().to_owned() }
+    }
+}
+
+/// `before` is where to resume until the last line of the message is dealt with.
+fn print_changes(message: &pb::WatchWithholdingsResponse, before: &Resume, out: &mut Output) -> Result<(), CliError> {
     for (at, change) in message.changes.iter().enumerate() {
         if out.is_json() {
             let mut line = change_json(change);
             if let Some(fields) = line.as_object_mut() {
                 let last = at + 1 == message.changes.len();
-                let resume_after = if last { message.resume_after_revision } else { before };
+                let after = Resume::Position(message.resume_after_revision, message.resume_position.clone());
+                let after = if last { &after } else { before };
                 let revision = message.freshness.map_or(0, |f| f.revision);
                 fields.insert("revision".to_owned(), revision.to_string().into());
-                fields.insert("resume_after_revision".to_owned(), resume_after.to_string().into());
+                fields.insert("resume_after_revision".to_owned(), after.revision().to_string().into());
+                fields.insert("resume_position".to_owned(), after.position().into());
             }
             out.line(line)?;
         } else {

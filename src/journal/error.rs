@@ -23,6 +23,9 @@ pub enum AppendError {
     /// What keeps the journal is not set up to keep what is acknowledged. Nothing was written.
     #[error("the journal would not keep what is acknowledged: {0}")]
     NotDurable(String),
+    /// Too few of those that must have an entry are there now. Nothing was written.
+    #[error("the journal would not keep what is acknowledged: {0}")]
+    TooFewReplicas(String),
     /// Histories of the journal have diverged, and nothing is written until people have decided. Nothing was.
     #[error("{0}")]
     Sealed(String),
@@ -42,6 +45,7 @@ impl AppendError {
             Self::Conflict { .. }
             | Self::Unavailable(_)
             | Self::NotDurable(_)
+            | Self::TooFewReplicas(_)
             | Self::Sealed(_)
             | Self::InDoubt(_)
             | Self::ClockOff(_) => true,

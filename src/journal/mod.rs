@@ -22,7 +22,7 @@ use crate::domain::ids::Revision;
 
 pub use error::{AppendError, Damage, FollowError, ReadError};
 pub use follow::Follower;
-pub use position::{BadHash, BadJournalName, Hash, JournalName, Position, StoredEntry};
+pub use position::{BadHash, BadJournalName, BadPosition, Hash, JournalName, Position, PositionToken, StoredEntry};
 pub use walk::{verify, walk};
 
 use position::chained;

@@ -147,6 +147,74 @@ impl Position {
     }
 }
 
+/// A position as it leaves the process: `NAME.REVISION.HASH`, the journal's name, the revision, and the first 16 digits of
+/// the entry's hash. A bare revision means something in one history only; this says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PositionToken {
+    name: JournalName,
+    revision: Revision,
+    prefix: [u8; 8],
+}
+
+fn prefix(hash: Hash) -> [u8; 8] {
+    let mut prefix = [0; 8];
+    prefix.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    prefix
+}
+
+impl PositionToken {
+    /// That of a place in a journal.
+    #[must_use]
+    pub fn new(name: JournalName, position: Position) -> Self {
+        Self { name, revision: position.revision, prefix: prefix(position.hash) }
+    }
+
+    /// The journal's name.
+    #[must_use]
+    pub const fn name(&self) -> JournalName {
+        self.name
+    }
+
+    /// The revision.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Whether a place in a journal is the one meant.
+    #[must_use]
+    pub fn is(&self, name: JournalName, position: Position) -> bool {
+        *self == Self::new(name, position)
+    }
+}
+
+impl fmt::Display for PositionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.name, self.revision, hex(&self.prefix))
+    }
+}
+
+/// Not a position of a journal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a position: that is NAME.REVISION.HASH, as it was given before")]
+pub struct BadPosition(String);
+
+impl FromStr for PositionToken {
+    type Err = BadPosition;
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        let read = || {
+            let [name, revision, prefix] = text.split('.').collect::<Vec<_>>().try_into().ok()?;
+            let number: u64 = revision.parse().ok()?;
+            let bits = u64::from_str_radix(prefix, 16).ok()?;
+            let token =
+                Self { name: name.parse().ok()?, revision: Revision::new(number), prefix: bits.to_be_bytes() };
+            // Written in one way only.
+            (token.to_string() == text).then_some(token)
+        };
+        read().ok_or_else(|| BadPosition(text.escape_debug().to_string()))
+    }
+}
+
 /// An entry as the journal keeps it, its hash checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEntry {
@@ -199,6 +267,11 @@ mod tests {
         let name = JournalName::of(Hash::GENESIS.chain(b"the first entry"));
         assert_eq!(name.to_string().parse(), Ok(name));
         assert_eq!(name.to_string().len(), 32);
+        let token = PositionToken::new(name, Position::START.after(b"an entry"));
+        assert_eq!(token.to_string().parse(), Ok(token));
+        for wrong in ["", "1.2.3", &token.to_string().to_uppercase(), &format!("{token}0"), &format!("{name}.01.0000000000000000")] {
+            assert!(wrong.parse::<PositionToken>().is_err(), "{wrong}");
+        }
         for wrong in ["", "7", "+0000000000000000000000000000001", &name.to_string().to_uppercase(), &format!("{name}0")] {
             assert!(wrong.parse::<JournalName>().is_err(), "{wrong}");
         }

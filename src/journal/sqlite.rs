@@ -37,6 +37,12 @@ pub enum OpenError {
     /// Nothing in it.
     #[error("`{0}` is empty: there is no journal in it; give the file that `withheld serve` writes, or a copy of it")]
     Empty(PathBuf),
+    /// Nothing in it, and something in the log beside it.
+    #[error(
+        "`{0}` is gone or empty, and its write-ahead log `{0}-wal` is not: the journal was deleted or cut short, and nothing was \
+         made in its place; restore it from a backup, and keep the log for who looks into it"
+    )]
+    Truncated(PathBuf),
     /// Not one of ours.
     #[error("`{0}` is an SQLite file of another program: give another --journal")]
     Foreign(PathBuf),
@@ -79,6 +85,13 @@ pub struct SqliteJournal {
 }
 
 impl SqliteJournal {
+    /// Whether there is anything where a journal should be. A file that was cut down to nothing has nothing in it, whatever is
+    /// left in the log beside it.
+    #[must_use]
+    pub fn has_content(path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|file| file.len() > 0)
+    }
+
     /// Opens a journal for writing, making it if it is not there. Blocks.
     ///
     /// # Errors
@@ -89,6 +102,10 @@ impl SqliteJournal {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(io)?;
         }
         let lock = lock(path)?;
+        if !Self::has_content(path) && log_beside(path).is_some_and(|log| log.len() > 0) {
+            // SQLite would take the log for a stale one, and throw away the last that is left of a journal.
+            return Err(OpenError::Truncated(path.to_owned()));
+        }
         OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(io)?;
         let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let writer = Connection::open(path).map_err(sqlite)?;
@@ -116,6 +133,13 @@ impl SqliteJournal {
         let (writer, reader) = (Arc::new(Mutex::new(writer)), Arc::new(Mutex::new(reader)));
         Ok(Self { writer, reader, end, _lock: lock })
     }
+}
+
+/// SQLite's write-ahead log of a file.
+fn log_beside(path: &Path) -> Option<fs::Metadata> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).ok()
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
@@ -191,7 +215,7 @@ fn position(revision: u64, hash: Vec<u8>) -> rusqlite::Result<Position> {
 }
 
 fn append(db: &mut Connection, expected: Position, payloads: &[Vec<u8>]) -> Result<Position, AppendError> {
-    let unavailable = |error: rusqlite::Error| AppendError::Unavailable(error.into());
+    let unavailable = refused;
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
     let actual = end(&transaction).map_err(unavailable)?;
     if actual != expected {
@@ -213,6 +237,16 @@ fn append(db: &mut Connection, expected: Position, payloads: &[Vec<u8>]) -> Resu
             Ok(end) if end == expected && db.is_autocommit() => Err(unavailable(error)),
             Ok(_) | Err(_) => Err(AppendError::Indeterminate(error.into())),
         },
+    }
+}
+
+/// Nothing was written, and why; a full disk is not mended by trying again.
+fn refused(error: rusqlite::Error) -> AppendError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => {
+            AppendError::NotDurable("the disk that the journal is on is full: make room".to_owned())
+        }
+        Some(_) | None => AppendError::Unavailable(error.into()),
     }
 }
 

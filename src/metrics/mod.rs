@@ -22,7 +22,7 @@ use crate::domain::ids::Revision;
 use crate::domain::order::OrderState;
 use crate::journal::{AppendError, Position};
 use crate::readiness::Readiness;
-use crate::replica::{Published, Replica};
+use crate::replica::{FaultReason, Published, Replica};
 
 pub use turned_away::{Shed, Why, refused, shed};
 
@@ -72,6 +72,8 @@ metrics! {
         "Commands that were not written because no replica could have read their entry: a fault of the program or its files.";
     FOLLOWER_RESTARTS = Counter "withheld_follower_restarts_total"
         "How often following the journal failed and was taken up again.";
+    JOURNAL_FAULT = Gauge "withheld_journal_fault"
+        "1 while the journal cannot be followed, by reason: diverged, damaged, unreadable, from_the_future, unknown_history.";
     CONNECTED = Gauge "withheld_journal_connected" "1 while there is a connection to the journal, else 0.";
     RECONNECTS = Counter "withheld_journal_reconnects_total" "Connections to the journal made after the first.";
     CHECKPOINT_REVISION = Gauge "withheld_checkpoint_revision"
@@ -90,6 +92,9 @@ metrics! {
         "What was refused or ended because there was too much of it: connections, commands, watchers, staged lists, items of a list, bytes of requests, slow requests, watches.";
     BUILD_INFO = Gauge "withheld_build_info" "Always 1; the version is a label.";
 }
+
+/// The journal that is followed; it has no place among the others, for its label is not known beforehand.
+const JOURNAL_INFO: &str = "withheld_journal_info";
 
 /// Upper bounds in seconds: an append is tens of microseconds in memory, milliseconds on a disk or a network.
 const BUCKETS: &[f64] = &[
@@ -135,6 +140,7 @@ struct Metrics {
     append_seconds: Histogram,
     unrecordable: Counter,
     follower_restarts: Counter,
+    faults: [Gauge; 5],
     connected: Gauge,
     reconnects: Counter,
     checkpoint_revision: Gauge,
@@ -184,6 +190,7 @@ impl Metrics {
             append_seconds: metrics::histogram!(APPEND_SECONDS.name),
             unrecordable: metrics::counter!(UNRECORDABLE.name),
             follower_restarts: metrics::counter!(FOLLOWER_RESTARTS.name),
+            faults: FaultReason::ALL.map(|reason| metrics::gauge!(JOURNAL_FAULT.name, "reason" => reason.as_str())),
             connected: metrics::gauge!(CONNECTED.name),
             reconnects: metrics::counter!(RECONNECTS.name),
             checkpoint_revision: metrics::gauge!(CHECKPOINT_REVISION.name),
@@ -386,6 +393,9 @@ pub fn render(replica: &Replica, readiness: Readiness, tallies: &Tallies) -> Str
         all.age.set(view.age.as_secs_f64());
         all.live.set(flag(view.live));
         all.ready.set(flag(readiness.is_ready()));
+        let fault = replica.fault().map(|fault| fault.reason);
+        all.faults.iter().zip(FaultReason::ALL).for_each(|(gauge, reason)| gauge.set(flag(fault == Some(reason))));
+
         all.subjects.iter().zip(view.subjects).for_each(|(gauge, count)| gauge.set(count as f64));
         all.index_bytes.set(view.index_bytes as f64);
         all.orders.iter().zip(view.orders).for_each(|(gauge, count)| gauge.set(count as f64));
@@ -394,6 +404,11 @@ pub fn render(replica: &Replica, readiness: Readiness, tallies: &Tallies) -> Str
         all.approval_oldest.set(view.approval_oldest.as_secs_f64());
         all.handle.render()
     };
+    if let Some(name) = replica.journal_name() {
+        // Of a String, writing cannot fail.
+        let _ = head(&mut text, JOURNAL_INFO, "gauge", "Always 1; the name of the journal that is followed is a label.");
+        let _ = writeln!(text, "{JOURNAL_INFO}{{journal=\"{name}\"}} 1");
+    }
     tallies.calls.render(&mut text);
     tallies.verdicts.render(&mut text);
     text

@@ -21,7 +21,7 @@ use crate::domain::ids::Revision;
 use crate::domain::order::Order;
 use crate::domain::protection::Protection;
 use crate::domain::state::{Restore, State};
-use crate::journal::{Hash, Position};
+use crate::journal::{Hash, JournalName, Position};
 use crate::machine;
 
 const MAGIC: &[u8; 16] = b"withheld snap 1\n";
@@ -137,6 +137,30 @@ impl SnapshotFile {
             verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             restored.map(Some)
         })
+    }
+
+    /// Which journal it is of, if it says so, and the entry it was taken after: from its first record alone, without reading
+    /// the rest. `None`: there is no snapshot, or none that begins like one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn lineage(&self) -> io::Result<Option<(Option<JournalName>, Position)>> {
+        let mut file = match File::open(&self.0) {
+            Ok(file) => BufReader::new(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut magic = [0; 16];
+        if file.read_exact(&mut magic).is_err() || &magic != MAGIC {
+            return Ok(None);
+        }
+        let first = next_record(&mut file).ok().flatten().and_then(|bytes| pb::SnapshotRecord::decode(&*bytes).ok());
+        let Some(pb::snapshot_record::Record::Header(header)) = first.and_then(|first| first.record) else {
+            return Ok(None);
+        };
+        let name = <[u8; 16]>::try_from(header.journal_name).ok().map(JournalName::from_bytes);
+        let hash = <[u8; 32]>::try_from(header.hash).ok().map(Hash::from_bytes);
+        Ok(hash.map(|hash| (name, Position { revision: Revision::new(header.revision), hash })))
     }
 
     /// Sets a damaged snapshot aside, so that it can be looked at, and gives its new name.

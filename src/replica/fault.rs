@@ -23,6 +23,10 @@ pub enum FaultReason {
 }
 
 impl FaultReason {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Diverged, Self::Damaged, Self::Unreadable, Self::FromTheFuture, Self::UnknownHistory];
+
     /// Its name, in the log and in errors.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

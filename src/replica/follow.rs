@@ -97,6 +97,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), ReplicaError> {
     let journal: Arc<dyn JournalReader> = journal;
+    let _ = replica.0.journal.set(Arc::clone(&journal));
     let mut following = Following::new(replica, snapshots, lineage);
     let chosen = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -151,10 +152,12 @@ pub async fn run(
                 let (touched, outcome) = fold.take(&entries, latest);
                 // Before the first time level, nobody is served: the index is made once, at the end.
                 let index = if loading { None } else { Some(fold.index.advance(&fold.state, &touched, now)) };
-                (fold, index, outcome)
+                (fold, index, outcome, entries)
             });
-            let (back, index, outcome) = folded.await.map_err(|_| ReplicaError::BrokenOff)?;
+            let (back, index, outcome, entries) = folded.await.map_err(|_| ReplicaError::BrokenOff)?;
             fold = back;
+            let taken = entries.partition_point(|entry| entry.position().revision <= fold.state.revision());
+            following.replica.recent().extend(entries.get(..taken).unwrap_or_default());
             if loading && fold.state.revision().get() >= told + TELL_EVERY {
                 told = fold.state.revision().get();
                 info!(revision = told, "loading the journal");

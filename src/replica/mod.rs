@@ -6,9 +6,10 @@
 mod fault;
 mod follow;
 pub mod lineage;
+mod recent;
 mod snapshots;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -23,12 +24,14 @@ use crate::domain::digest::Digester;
 use crate::domain::ids::Revision;
 use crate::domain::state::{ApplyError, State};
 use crate::index::Snapshot;
-use crate::journal::{FollowError, Hash, JournalName, Position};
+use crate::journal::{FollowError, Hash, JournalName, JournalReader, Position, PositionToken, ReadError};
 use crate::record::DecodeError;
 
 pub use fault::{Fault, FaultReason};
 pub use follow::run;
 pub use snapshots::Snapshots;
+
+use recent::RecentPositions;
 
 /// What was published at a revision: the index for queries, the state for everything else.
 #[derive(Debug, Clone, Default)]
@@ -76,14 +79,30 @@ pub struct Freshness {
 }
 
 /// A handle on what the replica knows.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Replica(Arc<Shared>);
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Replica")
+    }
+}
+
+/// How a position that somebody stands at stands with the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PositionCheck {
+    /// It is in the history that is followed here.
+    Held,
+    /// It is in the journal, and not here yet.
+    NotReached,
+    /// It is of another journal, or the journal does not have it (any more).
+    Foreign,
+}
 
 const NEVER: i64 = i64::MIN;
 /// Twice as far as a desk's clock may be from that of the journal's server, for this machine's may be as far off.
 const MAX_AHEAD: Duration = Duration::from_mins(2);
 
-#[derive(Debug)]
 struct Shared {
     published: ArcSwap<Published>,
     revision: watch::Sender<Revision>,
@@ -100,6 +119,10 @@ struct Shared {
     trouble: ArcSwapOption<String>,
     /// The journal that is followed.
     name: ArcSwapOption<JournalName>,
+    /// The same, to ask it where a revision was.
+    journal: OnceLock<Arc<dyn JournalReader>>,
+    /// The places passed last.
+    recent: Mutex<RecentPositions>,
     clock: Clock,
     stale_after: Duration,
     /// **Bounded-clock**: an entry that is further ahead of this machine's clock is not adopted.
@@ -159,6 +182,8 @@ impl Replica {
             fault: ArcSwapOption::empty(),
             trouble: ArcSwapOption::empty(),
             name: ArcSwapOption::empty(),
+            journal: OnceLock::new(),
+            recent: Mutex::default(),
             clock,
             stale_after,
             max_ahead: MAX_AHEAD,
@@ -294,6 +319,42 @@ impl Replica {
         // Since when counts from the first fault: each might say something else, and none of them was mended.
         let since = before.map_or_else(|| self.0.clock.monotonic(), |before| before.since);
         self.0.fault.store(Some(Arc::new(Fault { reason, why, since })));
+    }
+
+    fn recent(&self) -> MutexGuard<'_, RecentPositions> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is published now, as a position that somebody may come back with.
+    #[must_use]
+    pub fn token(&self, position: Position) -> Option<PositionToken> {
+        Some(PositionToken::new(self.journal_name()?, position))
+    }
+
+    /// Whether a position that somebody comes back with is one of the history followed here. **One-history**: what was told up
+    /// to a position of another one may not be so.
+    ///
+    /// # Errors
+    /// If it is so old that the journal has to be asked, and that cannot be read now.
+    pub async fn check_position(&self, token: &PositionToken) -> Result<PositionCheck, ReadError> {
+        let Some(name) = self.journal_name().filter(|name| *name == token.name()) else {
+            return Ok(PositionCheck::Foreign);
+        };
+        let held = |is: bool| if is { PositionCheck::Held } else { PositionCheck::Foreign };
+        let published = self.load().position();
+        if token.revision() == published.revision {
+            return Ok(held(token.is(name, published)));
+        }
+        let passed = self.recent().at(token.revision());
+        if let Some(position) = passed.filter(|_| token.revision() < published.revision) {
+            return Ok(held(token.is(name, position)));
+        }
+        let Some(journal) = self.0.journal.get() else { return Ok(PositionCheck::Foreign) };
+        let there = journal.position(token.revision()).await?.filter(|there| token.is(name, *there));
+        Ok(match there {
+            Some(there) if there.revision > published.revision => PositionCheck::NotReached,
+            there => held(there.is_some()),
+        })
     }
 
     /// For how long the journal has not been followed because of a fault.

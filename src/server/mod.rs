@@ -9,6 +9,8 @@
 
 mod open;
 
+pub(crate) use open::attribution;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -310,7 +312,7 @@ pub async fn run(
     let services = [QUERY_SERVICES, ADMIN_SERVICES, COMMON_SERVICES].concat();
     let calls = Calls::new(&DESCRIPTORS, &services, clock.clone()).map_err(|_| ServeError::Ended("counting calls"))?;
     let running = Running {
-        audit: Audit::new(context.clone(), Arc::clone(&journal), checkpoints.clone()),
+        audit: Audit::new(context.clone(), Arc::clone(&journal) as _, checkpoints.clone()),
         context,
         keep_uploads: args.keep_uploads,
         // Ready-means-loaded: before anything listens, nothing reports SERVING.
@@ -366,8 +368,8 @@ pub async fn run(
     });
     tokio::spawn(desk_work);
     tokio::spawn(desk::discard_old_uploads(desk, args.keep_uploads, Duration::from_mins(1)));
-    if let Some(log) = args.checkpoint_log.or_else(|| args.journal.beside("checkpoints")).map(CheckpointLog::at) {
-        tokio::spawn(checkpoints.keep(Arc::clone(&journal), log, args.checkpoint_every));
+    if let Some(log) = args.evidence.checkpoints(&args.journal).map(CheckpointLog::at) {
+        tokio::spawn(checkpoints.keep(Arc::clone(&journal) as _, log, args.checkpoint_every));
     }
     // The replica goes on until nothing is appended any more.
     let fold_stop = CancellationToken::new();

@@ -8,9 +8,9 @@ use tonic::service::Routes;
 use tracing::warn;
 
 use super::{COMMON_SERVICES, DESCRIPTORS, OTHER_DESCRIPTORS, ServeError};
-use crate::audit::log::last_position;
-use crate::clock::{Clock, random_id};
+use crate::clock::{Clock, new_id, random_id};
 use crate::config::{JournalUrl, ServeArgs};
+use crate::domain::digest::Digest;
 use crate::domain::event::Attribution;
 use crate::journal::{Journal, Position, ReadError};
 use crate::journal::memory::MemoryJournal;
@@ -18,10 +18,9 @@ use crate::journal::redis::{LinkChange, RedisJournal, RedisOptions};
 use crate::journal::sqlite::SqliteJournal;
 use crate::metrics;
 use crate::net::{self, Places};
-use crate::record::snapshot::SnapshotFile;
 use crate::record::creation;
 use crate::replica::Snapshots;
-use crate::replica::lineage::{Evidence, HistoryFile, Lineage};
+use crate::replica::lineage::Lineage;
 
 /// A journal, and what is known of it from before.
 pub(super) struct Opened {
@@ -31,7 +30,7 @@ pub(super) struct Opened {
 }
 
 pub(super) fn journal(args: &ServeArgs, clock: &Clock) -> Result<Opened, ServeError> {
-    let (file, lineage) = (snapshot_file(args), lineage(args));
+    let (file, lineage) = (args.evidence.snapshot_file(&args.journal), args.evidence.lineage(&args.journal));
     if let Some(parent) = file.as_ref().and_then(|file| file.path().parent()).filter(|it| !it.as_os_str().is_empty()) {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
         made.map_err(|source| ServeError::Snapshot { path: parent.to_owned(), source })?;
@@ -47,7 +46,7 @@ pub(super) fn journal(args: &ServeArgs, clock: &Clock) -> Result<Opened, ServeEr
         }
         JournalUrl::Sqlite(path) => {
             // One-history: what is known is looked at before anything is made where the journal should be.
-            let empty = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+            let empty = !SqliteJournal::has_content(path);
             if let Some(known) = lineage.known()?.into_iter().next().filter(|_| empty) {
                 return Err(ServeError::JournalGone { path: path.clone(), known });
             }
@@ -64,41 +63,30 @@ pub(super) fn journal(args: &ServeArgs, clock: &Clock) -> Result<Opened, ServeEr
             };
             let journal = Arc::new(RedisJournal::open(options)?);
             let snapshots = snapshots.shared(Arc::clone(&journal) as _);
-            Ok(Opened { journal, snapshots, lineage: lineage.of_existing() })
+            Ok(Opened { journal, snapshots, lineage })
         }
     }
-}
-
-fn snapshot_file(args: &ServeArgs) -> Option<SnapshotFile> {
-    args.snapshot.clone().or_else(|| args.journal.beside("snapshot")).map(SnapshotFile::at)
-}
-
-/// Where what this service knows of its journal is kept: beside the journal, or beside the snapshot if that has a place of
-/// its own.
-fn lineage(args: &ServeArgs) -> Lineage {
-    let history = args.history.clone().or_else(|| match &args.snapshot {
-        Some(snapshot) => Some(snapshot.with_extension("history")),
-        None => args.journal.beside("history"),
-    });
-    let history = history.filter(|_| args.journal.journal != JournalUrl::Memory);
-    let log = args.checkpoint_log.clone().or_else(|| args.journal.beside("checkpoints"));
-    let checkpoints = log.map(|path| Evidence { path, last_position });
-    Lineage::of(history.map(HistoryFile::at), snapshot_file(args), checkpoints)
 }
 
 /// Makes a journal that is this machine's alone, if there is none: its first entry.
 pub(super) async fn create(journal: &dyn Journal, lineage: &Lineage, clock: &Clock) -> Result<(), ServeError> {
     let unavailable = |error: ReadError| ServeError::Replica(error.into());
-    if lineage.must_exist() || journal.tail().await.map_err(unavailable)?.end != Position::START {
-        return Ok(());
+    // If another journal is known, whoever follows this one will say so.
+    let made_here = !lineage.must_exist() && lineage.known()?.is_empty();
+    if made_here && journal.tail().await.map_err(unavailable)?.end == Position::START {
+        let by = attribution("withheld", "there was no journal here").ok_or(ServeError::Ended("naming a request"))?;
+        let payload = creation(clock.now(), &by, random_id());
+        journal.append(Position::START, vec![payload]).await.map_err(ServeError::Create)?;
     }
-    if !lineage.known()?.is_empty() {
-        // It is not the one that is known: whoever follows it will say so.
-        return Ok(());
-    }
-    let payload = creation(clock.now(), &program("there was no journal here"), random_id());
-    journal.append(Position::START, vec![payload]).await.map_err(ServeError::Create)?;
     Ok(())
+}
+
+/// Who makes a journal, and why.
+pub(crate) fn attribution(actor: &str, reason: &str) -> Option<Attribution> {
+    let request_id = new_id();
+    let request_digest = Digest::of(request_id.as_bytes());
+    let (actor, reason, request_id) = (actor.into(), reason.into(), request_id.parse().ok()?);
+    Some(Attribution { actor, identity: None, reason, request_id, request_digest })
 }
 
 fn linked(change: LinkChange) {

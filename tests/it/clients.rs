@@ -13,6 +13,7 @@ use std::time::Duration;
 use withheld::pb::v1 as pb;
 
 use crate::harness::{
+    create_journal,
     BINARY, ONE_PERSON, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve_on,
 };
 use crate::redis::ports::Port;
@@ -246,6 +247,7 @@ async fn beside_stale(client: &Client, looks_at_health: bool) {
     let service = Service::start_with(&journal, &ONE_PERSON).await;
     let ordered = Ordered::at(&service).await;
     let redis = RedisServer::start().await;
+    tokio::task::block_in_place(|| create_journal(&redis.url(), &[]));
     let mut command = serve_on(&redis.url());
     command.args(ONE_PERSON);
     command.arg("--snapshot").arg(dir.path().join("state.snapshot")).args(["--max-staleness", "300ms"]);

@@ -48,7 +48,7 @@ async fn a_connection_of_age_is_told_to_leave_and_not_all_at_once() {
     let mut watcher = service.visibility().await;
     let mut orders = service.orders().await;
     orders.apply_order(mk_apply(mk_order("order", &["IN"]), mk_accounts([1]))).await.unwrap();
-    let request = pb::WatchWithholdingsRequest { after_revision: 0 };
+    let request = pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() };
     let mut watch = watcher.watch_withholdings(request).await.unwrap().into_inner();
     let ended = loop {
         match watch.message().await {

@@ -20,7 +20,8 @@ use withheld::domain::protection::Category;
 use withheld::domain::rules::Rules;
 use withheld::journal::memory::MemoryJournal;
 use withheld::journal::sqlite::SqliteJournal;
-use withheld::journal::{AppendError, Journal, Position, ReadError, StoredEntry};
+use withheld::journal::{AppendError, Batch, Journal, JournalReader, Position, ReadError, Tail};
+use withheld::replica::lineage::Lineage;
 use withheld::replica::{self, Replica, Snapshots};
 
 /// How long the desks wait for a journal that is out of reach.
@@ -78,14 +79,22 @@ impl<J: Journal> Journal for Held<J> {
         }
     }
 
-    async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
+}
+
+#[async_trait]
+impl<J: Journal> JournalReader for Held<J> {
+    async fn read(&self, after: Position, limit: usize) -> Result<Batch, ReadError> {
         let shown = *self.shown.borrow();
-        let mut entries = self.inner.read(after, limit).await?;
-        entries.retain(|entry| entry.position().revision <= shown);
-        Ok(entries)
+        let mut batch = self.inner.read(after, limit).await?;
+        let found = batch.entries.len();
+        batch.entries.retain(|entry| entry.position().revision <= shown);
+        if batch.entries.len() < found {
+            batch.level = Some(Duration::ZERO);
+        }
+        Ok(batch)
     }
 
-    async fn tail(&self) -> Result<Position, ReadError> {
+    async fn tail(&self) -> Result<Tail, ReadError> {
         self.inner.tail().await
     }
 
@@ -93,8 +102,8 @@ impl<J: Journal> Journal for Held<J> {
         self.inner.position(revision).await
     }
 
-    async fn changed(&self, seen: Revision) {
-        self.inner.changed(seen).await;
+    async fn wait_for_append(&self, seen: Revision) {
+        self.inner.wait_for_append(seen).await;
         self.shown.subscribe().wait_for(|shown| *shown > seen).await.unwrap();
     }
 }
@@ -110,7 +119,7 @@ async fn mk_desk(journal: Arc<dyn Journal>) -> (Desk, Replica, CancellationToken
     );
     tokio::spawn(work);
     let stop = CancellationToken::new();
-    tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), stop.clone()));
+    tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), Lineage::default(), stop.clone()));
     replica.ready().await;
     (desk, replica, stop)
 }
@@ -172,7 +181,7 @@ async fn the_next_group_is_decided_on_what_was_written_and_is_not_followed_yet()
             let desk = desk.clone();
             async move { submit(&desk, id).await }
         }));
-        let written = journal.inner.changed(Revision::new(written - 1));
+        let written = journal.inner.wait_for_append(Revision::new(written - 1));
         tokio::time::timeout(Duration::from_secs(30), written).await.expect("it is written before it is followed");
     }
     assert!(waiting.iter().all(|answer| !answer.is_finished()), "answered before it was followed");
@@ -212,7 +221,7 @@ async fn an_append_without_an_answer_is_sent_again_and_told_truly() {
     assert_eq!((done.revision, done.repeated), (Revision::new(2), false));
     journal.destine([Fate::LostUnheard, Fate::DoneUnheard]);
     assert_eq!(submit(&desk, 3).await.unwrap().revision, Revision::new(3));
-    assert_eq!(journal.tail().await.unwrap().revision, Revision::new(3), "nothing was written twice");
+    assert_eq!(journal.tail().await.unwrap().end.revision, Revision::new(3), "nothing was written twice");
     assert_eq!(replica.current().state.protections().len(), 3);
 }
 
@@ -270,7 +279,7 @@ async fn desks_that_race_lose_nothing_and_do_nothing_twice() {
         assert_eq!(done[0].revision, done[1].revision, "request {id}");
         assert_eq!(done.iter().filter(|done| !done.repeated).count(), 1, "request {id}");
     }
-    assert_eq!(journal.tail().await.unwrap().revision, Revision::new(300));
+    assert_eq!(journal.tail().await.unwrap().end.revision, Revision::new(300));
     for (_, replica, _) in &desks {
         replica.reached(Revision::new(300)).await;
         assert_eq!(replica.current().state.protections().len(), 300);
@@ -291,7 +300,7 @@ async fn entries_are_never_earlier_than_those_before() {
         WRITE_LIMIT,
     );
     tokio::spawn(work);
-    tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), CancellationToken::new()));
+    tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), Lineage::default(), CancellationToken::new()));
     replica.ready().await;
     submit(&desk, 1).await.unwrap();
     hand.set(noon - jiff::SignedDuration::from_hours(1));

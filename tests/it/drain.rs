@@ -22,7 +22,7 @@ fn signal(service: &Service, name: &str) {
 
 /// A call that is not answered for five seconds, unless it is cut off: it waits for a revision that nobody writes.
 fn mk_long_call() -> pb::CheckRequest {
-    let consistency = Some(pb::Consistency { at_least_revision: 1_000, max_staleness: None });
+    let consistency = Some(pb::Consistency { at_least_revision: 1_000, ..Default::default() });
     pb::CheckRequest { account_id: 1, viewer_country: "IN".to_owned(), consistency, ..Default::default() }
 }
 
@@ -68,7 +68,7 @@ async fn who_watches_is_told_where_to_resume_and_what_was_acknowledged_is_there_
     let mut orders = service.orders().await;
     orders.apply_order(mk_apply(mk_order("first", &["IN"]), mk_accounts([1]))).await.unwrap();
     let mut visibility = service.visibility().await;
-    let request = pb::WatchWithholdingsRequest { after_revision: 0 };
+    let request = pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() };
     let mut watch = visibility.watch_withholdings(request).await.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
     let began = Instant::now();
@@ -183,7 +183,7 @@ async fn hold(service: &Service, client: Client) -> Box<dyn std::any::Any> {
         Client::WatchesAndNeverReads => {
             let mut wire = Wire::greet(&service.queries).await;
             let method = "withheld.v1.VisibilityService/WatchWithholdings";
-            wire.call(1, method, &pb::WatchWithholdingsRequest { after_revision: 0 }).await;
+            wire.call(1, method, &pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() }).await;
             under_way(service, method).await;
             Box::new(wire)
         }

@@ -214,6 +214,20 @@ pub fn serve_on(journal: &str) -> Command {
     command
 }
 
+/// Makes the journal on Redis that services of a test are to share, as an operator does once.
+pub fn create_journal(url: &str, flags: &[&str]) {
+    // What the command knows of it is nobody's business here: each service keeps its own.
+    let dir = TempDir::new().unwrap();
+    let made = Command::new(BINARY)
+        .args(["journal", "create", "--actor", "operator@example.org", "--journal", url, "--snapshot"])
+        .arg(dir.path().join("create.snapshot"))
+        .args(flags)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
 /// The status and body of an HTTP GET.
 pub async fn get(address: &str, path: &str) -> (u16, String) {
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -69,7 +69,7 @@ async fn a_million_accounts_go_dark_at_one_revision_while_reads_are_answered() {
     assert!(during > 0, "no read was answered while the order was applied");
 
     // One more answer that includes the order, then the reader has seen all there is to see.
-    let consistency = Some(pb::Consistency { at_least_revision: applied.revision, max_staleness: None });
+    let consistency = Some(pb::Consistency { at_least_revision: applied.revision, ..Default::default() });
     let after = pb::BatchCheckRequest { consistency, ..mk_batch("IN", probes()) };
     let after = service.visibility().await.batch_check(after).await.unwrap().into_inner();
     assert_eq!(after.accounts.len(), named);

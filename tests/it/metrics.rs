@@ -228,7 +228,7 @@ async fn calls_are_counted_by_how_they_ended_and_those_given_up_apart() {
     let check = |at_least_revision, country: &str| pb::CheckRequest {
         account_id: 1,
         viewer_country: country.to_owned(),
-        consistency: Some(pb::Consistency { at_least_revision, max_staleness: None }),
+        consistency: Some(pb::Consistency { at_least_revision, ..Default::default() }),
         ..Default::default()
     };
     for _ in 0..8 {
@@ -246,7 +246,7 @@ async fn calls_are_counted_by_how_they_ended_and_those_given_up_apart() {
     let mut waiting = service.visibility().await;
     let given_up = tokio::time::timeout(Duration::from_millis(200), waiting.check(check(1_000, "IN"))).await;
     assert!(given_up.is_err());
-    let request = pb::WatchWithholdingsRequest { after_revision: 0 };
+    let request = pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() };
     let watch = service.visibility().await.watch_withholdings(request).await.unwrap();
 
     let canceled = series(handled, "VisibilityService", "Check", "Canceled");
@@ -309,7 +309,7 @@ async fn readyz_says_whether_to_ask_and_if_not_why() {
 
     // It is seen draining, for as long as a call in flight takes.
     let waiting = service.visibility().await;
-    let consistency = Some(pb::Consistency { at_least_revision: 1_000, max_staleness: None });
+    let consistency = Some(pb::Consistency { at_least_revision: 1_000, ..Default::default() });
     let request =
         pb::CheckRequest { account_id: 1, viewer_country: "IN".to_owned(), consistency, ..Default::default() };
     let call = tokio::spawn(async move { waiting.clone().check(request).await });

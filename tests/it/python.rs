@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_journal, mk_order, serve_on};
+use crate::harness::{Service, create_journal, mk_accounts, mk_apply, mk_journal, mk_order, serve_on};
 
 use crate::redis::ports::Port;
 use crate::redis::servers::RedisServer;
@@ -43,6 +43,7 @@ async fn a_python_client_gets_along_with_the_proto_files_alone() {
 
 /// A replica on a port that stays its own.
 async fn replica(redis: &RedisServer, port: &Port, snapshot: &Path) -> Service {
+    tokio::task::block_in_place(|| create_journal(&redis.url(), &[]));
     let mut command = serve_on(&redis.url());
     command.env("WITHHELD_LISTEN", format!("127.0.0.1:{}", port.number()));
     command.env("WITHHELD_SNAPSHOT", snapshot).env("WITHHELD_DRAIN_PAUSE", "1s");

@@ -323,7 +323,7 @@ async fn every_bad_query_is_refused_by_name() {
     let zeros = visibility.batch_check(mk_batch("IN", [7, 0, 8, 0])).await.unwrap_err();
     hold("zeros", &zeros, Code::InvalidArgument, "BAD_FIELDS", &["account_ids[1]", "account_ids[3]"]);
 
-    let future = pb::Consistency { at_least_revision: 9, max_staleness: None };
+    let future = pb::Consistency { at_least_revision: 9, ..Default::default() };
     let future = pb::CheckRequest { consistency: Some(future), ..check(7, None, "IN") };
     let mut hurried = tonic::Request::new(future);
     hurried.set_timeout(std::time::Duration::from_secs(1));
@@ -334,7 +334,7 @@ async fn every_bad_query_is_refused_by_name() {
     let negative = pb::CheckRequest { consistency: Some(negative), ..check(7, None, "IN") };
     let negative = visibility.check(negative).await.unwrap_err();
     hold("a negative age", &negative, Code::InvalidArgument, "BAD_FIELDS", &["consistency.max_staleness"]);
-    let ahead = visibility.watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 9 }).await.unwrap_err();
+    let ahead = visibility.watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 9, ..Default::default() }).await.unwrap_err();
     hold("a watch from the future", &ahead, Code::Unavailable, "REVISION_NOT_REACHED", &[]);
 }
 

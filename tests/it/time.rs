@@ -81,7 +81,7 @@ async fn an_order_starts_and_ends_at_its_times_to_the_microsecond_and_nobody_cal
     let mut visibility = VisibilityServiceClient::connect(service.queries.clone()).await.unwrap();
     let mut watch = visibility.clone();
     let mut watch =
-        watch.watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 0 }).await.unwrap().into_inner();
+        watch.watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() }).await.unwrap().into_inner();
 
     let spec = pb::OrderSpec { effective_from: stamp(start), expires_at: stamp(end), ..mk_order("timed", &["IN"]) };
     let applied = async {
@@ -173,7 +173,7 @@ async fn by_the_real_clock_orders_start_within_100_ms() {
             "the machine is too slow for this test"
         );
     }
-    let watch = pb::WatchWithholdingsRequest { after_revision: times.len() as u64 };
+    let watch = pb::WatchWithholdingsRequest { after_revision: times.len() as u64, ..Default::default() };
     let mut watch = visibility.watch_withholdings(watch).await.unwrap().into_inner();
     let mut delays = Vec::new();
     for at in &times {

@@ -185,7 +185,7 @@ async fn a_query_has_a_span_only_in_a_trace_that_is_recorded() {
     let check = pb::CheckRequest { account_id: ACCOUNT, viewer_country: "IN".to_owned(), ..Default::default() };
     visibility.check(within(check, true)).await.unwrap();
     // An answer that never ends, and is given up.
-    let watch = pb::WatchWithholdingsRequest { after_revision: 0 };
+    let watch = pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() };
     let watch = visibility.watch_withholdings(within(watch, true)).await.unwrap();
     drop(watch);
     // An operator's call is recorded without any trace, too, but not what nobody has.

@@ -76,7 +76,7 @@ async fn a_query_is_answered_the_same_in_one_piece_and_in_two() {
     let revision = service.orders().await.apply_order(mk_apply(mk_order("o", &["IN"]), mk_accounts(1..50))).await;
     let revision = revision.unwrap().into_inner().revision;
     let check = |account_id, country: &str, at_least_revision| {
-        let consistency = Some(pb::Consistency { at_least_revision, max_staleness: None });
+        let consistency = Some(pb::Consistency { at_least_revision, ..Default::default() });
         pb::CheckRequest { account_id, viewer_country: country.to_owned(), consistency, ..Default::default() }
             .encode_to_vec()
     };

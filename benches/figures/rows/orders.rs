@@ -64,7 +64,7 @@ pub async fn replicas(journals: &Journals) -> Vec<Figure> {
     let (server, dirs) = (RedisServer::start().await, [journals.dir(), journals.dir()]);
     let (near, far) = (serve_at(&server.url(), &dirs[0]).await, serve_at(&server.url(), &dirs[1]).await);
     let mut orders = near.orders().await;
-    let request = pb::WatchWithholdingsRequest { after_revision: 0 };
+    let request = pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() };
     let mut changes = far.visibility().await.watch_withholdings(request).await.unwrap().into_inner();
     let (mut acknowledged, mut enforced) = (Rounds::default(), Rounds::default());
     for n in 1..=FOLLOWED {

@@ -48,7 +48,7 @@ mod tests {
             post_ids in prop::collection::vec(any::<u64>(), 0..3),
             at_least_revision in prop::option::of(any::<u64>()),
         ) {
-            let consistency = at_least_revision.map(|at_least_revision| Consistency { at_least_revision, max_staleness: None });
+            let consistency = at_least_revision.map(|at_least_revision| Consistency { at_least_revision, ..Default::default() });
             let request = BatchCheckRequest { viewer_country, account_ids, post_ids, consistency };
             prop_assert_eq!(read(&request.encode_to_vec()), Some(request));
         }

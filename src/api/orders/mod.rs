@@ -307,7 +307,7 @@ impl OrderService for Orders {
     }
 
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
-        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let published = self.context.published(&request, request.get_ref().consistency.clone()).await?;
         let mut bad = BadFields::default();
         let id = parse::order_id(&mut bad, "order_id", &request.get_ref().order_id);
         bad.none()?;
@@ -323,7 +323,7 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
-        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let published = self.context.published(&request, request.get_ref().consistency.clone()).await?;
         let (now, freshness) = (self.now(&published), self.context.replica.freshness());
         let request = request.into_inner();
         compute(move || lists::orders(&published, request, now, freshness))
@@ -336,7 +336,7 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::ListDueOrdersRequest>,
     ) -> Result<Response<pb::ListDueOrdersResponse>, Status> {
-        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let published = self.context.published(&request, request.get_ref().consistency.clone()).await?;
         let (now, freshness) = (self.now(&published), self.context.replica.freshness());
         let request = request.into_inner();
         compute(move || lists::due(&published, request, now, freshness)).await?.map(Response::new).map_err(Status::from)
@@ -346,7 +346,7 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::ListOrderItemsRequest>,
     ) -> Result<Response<pb::ListOrderItemsResponse>, Status> {
-        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let published = self.context.published(&request, request.get_ref().consistency.clone()).await?;
         let (now, freshness) = (self.now(&published), self.context.replica.freshness());
         let request = request.into_inner();
         compute(move || lists::items(&published, request, now, freshness))
@@ -359,7 +359,7 @@ impl OrderService for Orders {
         &self,
         request: Request<pb::ExplainAccountRequest>,
     ) -> Result<Response<pb::ExplainAccountResponse>, Status> {
-        let published = self.context.published(&request, request.get_ref().consistency).await?;
+        let published = self.context.published(&request, request.get_ref().consistency.clone()).await?;
         let (now, freshness) = (self.now(&published), self.context.replica.freshness());
         let request = request.into_inner();
         compute(move || super::explain::explain(&published, request, now, freshness))

@@ -7,7 +7,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::{Output, progress};
 use crate::config::JournalArgs;
 use crate::domain::ids::Revision;
-use crate::journal::Journal;
+use crate::journal::JournalReader;
 
 /// Entries read at a time.
 const PART: usize = 1_000;
@@ -35,9 +35,9 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn entries(journal: &dyn Journal, written: &mut Revision, out: &mut Output) -> Result<(), CliError> {
+async fn entries(journal: &dyn JournalReader, written: &mut Revision, out: &mut Output) -> Result<(), CliError> {
     let exporter = Exporter::new().map_err(CliError::runtime)?;
-    let end = journal.tail().await.map_err(CliError::runtime)?.revision;
+    let end = journal.tail().await.map_err(CliError::runtime)?.committed.revision;
     let Some(mut at) = journal.position(*written).await.map_err(CliError::runtime)? else {
         return Err(CliError::usage(format!("--after `{written}`: the journal ends at revision {end}")));
     };
@@ -45,7 +45,7 @@ async fn entries(journal: &dyn Journal, written: &mut Revision, out: &mut Output
     while at.revision < end {
         // Up to where it ended when this began: it may be growing all the time.
         let left = usize::try_from(end.get() - at.revision.get()).unwrap_or(usize::MAX);
-        let entries = journal.read(at, left.min(PART)).await.map_err(CliError::runtime)?;
+        let entries = journal.read(at, left.min(PART)).await.map_err(CliError::runtime)?.entries;
         let Some(last) = entries.last() else { break };
         for entry in &entries {
             out.bytes(exporter.line(entry).map_err(CliError::runtime)?.as_bytes())?;

@@ -1,7 +1,9 @@
 //! `withheld journal`: the journal itself, with or without a service running on it.
 
+mod create;
 mod export;
-mod fence;
+mod lineage;
+mod seal;
 mod sign;
 mod verify;
 
@@ -15,9 +17,9 @@ use super::error::CliError;
 use super::output::{Output, waiting};
 use crate::audit::log::{self, Kept};
 use crate::audit::note::VerifierKey;
-use crate::config::{Contradiction, JournalArgs, JournalUrl};
-use crate::journal::Journal;
-use crate::journal::redis::RedisJournal;
+use crate::config::{Contradiction, EvidenceArgs, JournalArgs, JournalUrl};
+use crate::journal::JournalReader;
+use crate::journal::redis::{RedisJournal, RedisReader, RedisUrl};
 use crate::journal::sqlite::SqliteJournal;
 
 /// How long a journal on Redis may take to be linked.
@@ -51,13 +53,52 @@ pub enum JournalCommand {
     /// The keys that checkpoints are signed with
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Tell whether a journal on Redis is fenced: histories have diverged, and nothing is appended
-    Fence {
+    /// Make a journal, once: its first entry gives it a name. Safe again: what is there is left as it is
+    Create {
+        #[command(flatten)]
+        journal: Box<JournalArgs>,
+        #[command(flatten)]
+        evidence: Box<EvidenceArgs>,
+        /// Redis servers that keep it, the primary and its replicas [default: as many as the Sentinels or the cluster know]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+        servers: Option<u8>,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Say that the journal found is the one to follow, although the service knows another, or more of it
+    Accept {
+        #[command(flatten)]
+        journal: Box<JournalArgs>,
+        #[command(flatten)]
+        evidence: Box<EvidenceArgs>,
+        /// The name of the journal that the service knows, which is given up; `none` if only the primary is in doubt
+        #[arg(long, value_name = "NAME")]
+        known: Option<String>,
+        /// The name of the journal that is found; `none` if there is none
+        #[arg(long, value_name = "NAME")]
+        found: Option<String>,
+    },
+    /// Say how many Redis servers keep a journal, and how many replicas must have an entry before it is acknowledged
+    Configure {
+        #[command(flatten)]
+        journal: Box<JournalArgs>,
+        /// The primary and its replicas
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+        servers: Option<u8>,
+        /// Replicas that must have an entry
+        #[arg(long, value_name = "N")]
+        wait_replicas: Option<u8>,
+    },
+    /// Tell whether a journal on Redis is sealed: histories have diverged, and nothing is appended
+    #[command(alias = "fence")]
+    Seal {
         #[command(flatten)]
         journal: Box<JournalArgs>,
     },
-    /// Append to a fenced journal again, on the history it has now
-    Unfence {
+    /// Append to a sealed journal again, on the history it has now
+    #[command(alias = "unfence")]
+    Unseal {
         #[command(flatten)]
         journal: Box<JournalArgs>,
         /// Do not ask
@@ -112,8 +153,11 @@ impl JournalCommand {
         match self {
             Self::Verify { journal, .. }
             | Self::Export { journal, .. }
-            | Self::Fence { journal }
-            | Self::Unfence { journal, .. } => journal.check(),
+            | Self::Create { journal, .. }
+            | Self::Accept { journal, .. }
+            | Self::Configure { journal, .. }
+            | Self::Seal { journal }
+            | Self::Unseal { journal, .. } => journal.check(),
             Self::Checkpoint | Self::Key(_) => Ok(()),
         }
     }
@@ -127,30 +171,60 @@ pub(super) async fn run(command: JournalCommand, client: &Client, out: &mut Outp
         JournalCommand::Checkpoint => sign::checkpoint(client, out).await,
         JournalCommand::Key(KeyCommand::New { name, out: file }) => sign::new_key(&name, &file, out),
         JournalCommand::Key(KeyCommand::Show { file }) => sign::show_key(&file, out),
-        JournalCommand::Fence { journal } => fence::show(&journal, out).await,
-        JournalCommand::Unfence { journal, yes } => fence::lift(&journal, yes, out).await,
+        JournalCommand::Create { journal, evidence, servers, reason } => {
+            create::run(&journal, &evidence, servers, client.actor()?, &reason, out).await
+        }
+        JournalCommand::Accept { journal, evidence, known, found } => {
+            lineage::accept(&journal, &evidence, known.as_deref(), found.as_deref(), out).await
+        }
+        JournalCommand::Configure { journal, servers, wait_replicas } => {
+            create::configure(&journal, servers, wait_replicas, out).await
+        }
+        JournalCommand::Seal { journal } => seal::show(&journal, out).await,
+        JournalCommand::Unseal { journal, yes } => seal::lift(&journal, yes, out).await,
     }
 }
 
-/// Opens a journal to look at it.
-async fn open(args: &JournalArgs) -> Result<Box<dyn Journal>, CliError> {
+/// Opens a journal to look at it, by what can do nothing else.
+async fn open(args: &JournalArgs) -> Result<Box<dyn JournalReader>, CliError> {
     match &args.journal {
         JournalUrl::Memory => Err(CliError::usage("a journal in memory ends with its process: name a file")),
         JournalUrl::Sqlite(path) if !path.exists() => {
             Err(CliError::usage(format!("there is no journal `{}`", path.display())))
         }
         JournalUrl::Sqlite(path) => Ok(Box::new(SqliteJournal::open_read_only(path).map_err(CliError::runtime)?)),
-        JournalUrl::Redis(_) => Ok(Box::new(redis(args).await?)),
+        JournalUrl::Redis(_) => Ok(Box::new(redis_reader(args).await?)),
     }
 }
 
+/// A journal on Redis, to look at.
+async fn redis_reader(args: &JournalArgs) -> Result<RedisReader, CliError> {
+    let reader = RedisReader::open(args.redis(redis_url(args)?)).map_err(CliError::runtime)?;
+    match waiting("waiting for Redis", tokio::time::timeout(LINK, reader.connected())).await {
+        Ok(()) => Ok(reader),
+        Err(_) => Err(out_of_reach(args, reader.trouble())),
+    }
+}
+
+/// A journal on Redis, to change it.
 async fn redis(args: &JournalArgs) -> Result<RedisJournal, CliError> {
-    let JournalUrl::Redis(url) = &args.journal else {
-        return Err(CliError::usage(format!("`{args}` is not on Redis: only such a journal can be fenced")));
-    };
-    let journal = RedisJournal::open(args.redis(url)).map_err(CliError::runtime)?;
+    let journal = RedisJournal::open(args.redis(redis_url(args)?)).map_err(CliError::runtime)?;
     match waiting("waiting for Redis", tokio::time::timeout(LINK, journal.connected())).await {
         Ok(()) => Ok(journal),
-        Err(_) => Err(CliError::failed(format!("cannot reach `{args}` within {LINK:?}: RUST_LOG=info tells why"))),
+        Err(_) => Err(out_of_reach(args, journal.reader().trouble())),
     }
+}
+
+fn redis_url(args: &JournalArgs) -> Result<&RedisUrl, CliError> {
+    match &args.journal {
+        JournalUrl::Redis(url) => Ok(url),
+        JournalUrl::Memory | JournalUrl::Sqlite(_) => {
+            Err(CliError::usage(format!("`{args}` is not on Redis: this is for journals that are")))
+        }
+    }
+}
+
+fn out_of_reach(args: &JournalArgs, trouble: Option<String>) -> CliError {
+    let why = trouble.unwrap_or_else(|| "RUST_LOG=info tells why".to_owned());
+    CliError::failed(format!("cannot reach `{args}` within {LINK:?}: {why}"))
 }

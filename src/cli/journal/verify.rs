@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::{Output, counted, progress};
 use crate::config::JournalArgs;
 use crate::domain::ids::Revision;
-use crate::journal::{Hash, Journal, Position, ReadError};
+use crate::journal::{Hash, JournalReader, Position, ReadError};
 use crate::pb::v1 as pb;
 use crate::record::decode;
 
@@ -35,10 +35,10 @@ pub(super) async fn here(args: &JournalArgs, kept: &CheckpointArgs, out: &mut Ou
 }
 
 /// The last entry is one this program can read: a newer one's journal is told apart from a damaged one.
-async fn readable(journal: &dyn Journal, end: Position) -> Result<(), CliError> {
+async fn readable(journal: &dyn JournalReader, end: Position) -> Result<(), CliError> {
     let before = journal.position(Revision::new(end.revision.get().saturating_sub(1))).await;
     let Some(before) = before.map_err(CliError::runtime)? else { return Ok(()) };
-    for last in journal.read(before, 1).await.map_err(CliError::runtime)? {
+    for last in journal.read(before, 1).await.map_err(CliError::runtime)?.entries {
         decode(last.payload()).map_err(CliError::runtime)?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Value, cmd};
+use redis::Value;
 use tokio::task::JoinSet;
 
 use super::connection::{CallError, Connector, call_all};
@@ -58,7 +58,7 @@ pub(super) struct Locator {
     /// A key of the journal: it says which slot is meant.
     key: String,
     /// Connections to those it asks, kept from one time to the next.
-    connections: Arc<Mutex<BTreeMap<Node, MultiplexedConnection>>>,
+    connections: Arc<Connections>,
     /// Cluster nodes that others have told of, and which of them vote.
     told: Mutex<Told>,
 }
@@ -300,9 +300,6 @@ impl Locator {
             let (connector, who, key) = (self.connector.clone(), self.who.clone(), self.key.clone());
             let (topology, connections) = (self.topology.clone(), Arc::clone(&self.connections));
             asking.spawn(async move {
-                let kept = |connections: &Mutex<BTreeMap<_, _>>| {
-                    connections.lock().unwrap_or_else(PoisonError::into_inner)
-                };
                 let ask = async {
                     let found = kept(&connections).get(&node).cloned();
                     let connection = match found {
@@ -327,4 +324,10 @@ impl Locator {
         }
         asking
     }
+}
+
+type Connections = Mutex<BTreeMap<Node, MultiplexedConnection>>;
+
+fn kept(connections: &Connections) -> MutexGuard<'_, BTreeMap<Node, MultiplexedConnection>> {
+    connections.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -130,7 +130,16 @@ impl RedisJournal {
         self.committer.examine(&session, &info, true).await.map_err(AppendError::Indeterminate)
     }
 
-    /// How many servers keep the journal, and how many replicas must have an entry. Unset: as it is.
+    /// How many replicas must have an entry, and how many servers keep the journal.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub async fn quorum(&self) -> Result<(u8, usize), ReadError> {
+        let quorum = **self.reader.session().await?.quorum.load();
+        Ok((quorum.wait_replicas, quorum.servers))
+    }
+
+    /// Sets how many servers keep the journal, and how many replicas must have an entry. Unset: as it is.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -156,7 +165,7 @@ impl RedisJournal {
         }
         let (wanted, replicas) = (session.quorum.load().wait_replicas, session.replicas());
         if replicas < usize::from(wanted) {
-            return Err(AppendError::NotDurable(format!(
+            return Err(AppendError::TooFewReplicas(format!(
                 "{wanted} Redis replicas must have an entry, and the primary is in touch with {replicas}"
             )));
         }

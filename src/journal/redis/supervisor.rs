@@ -80,7 +80,7 @@ impl Supervisor {
                     let mut doubt = String::new();
                     self.examine(&session, &info, &mut doubt).await;
                     self.link.set(LinkState::Up(Arc::clone(&session)));
-                    self.watch(&session, info, doubt).await;
+                    self.watch(&session, doubt).await;
                     session.over.cancel();
                     self.link.set(LinkState::Lost);
                     (self.options.on_link)(LinkChange::Down);
@@ -208,7 +208,7 @@ impl Supervisor {
     }
 
     /// Returns when the session is over.
-    async fn watch(&self, session: &Session, mut info: ServerInfo, mut doubt: String) {
+    async fn watch(&self, session: &Session, mut doubt: String) {
         let mut uncommitted: Option<Position> = None;
         let (mut ticks, mut ticked) = (0_u32, self.options.clock.monotonic());
         let mut baselines = BTreeMap::new();
@@ -218,15 +218,14 @@ impl Supervisor {
                 () = session.over.cancelled() => return,
                 () = tokio::time::sleep(jittered(if fresh { TICK } else { DOUBT_TICK })) => {}
             }
-            let Ok(said) = session.noted(durability::server_info(&session.reader, session.limit).await) else {
+            let Ok(info) = session.noted(durability::server_info(&session.reader, session.limit).await) else {
                 return;
             };
-            if !said.primary {
+            if !info.primary {
                 warn!(server = %shown(&session.node), "this server is not the primary any more");
                 return;
             }
-            session.take_info(&said);
-            info = said;
+            session.take_info(&info);
             self.examine(session, &info, &mut doubt).await;
             let now = self.options.clock.monotonic();
             if now.saturating_sub(ticked) < TICK / 2 {

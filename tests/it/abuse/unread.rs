@@ -117,7 +117,7 @@ async fn answers_that_nobody_reads_are_not_made_and_are_made_once_somebody_does(
 async fn a_connection_has_so_many_watches_and_a_place_that_is_left_is_free() {
     let scene = Scene::set(&[]).await;
     let sender = connect(&scene.service.queries).await;
-    let message = mk_message(&pb::WatchWithholdingsRequest { after_revision: 0 });
+    let message = mk_message(&pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() });
     let mut watches = Vec::new();
     for _ in 0..64 {
         let response = call(&sender, "WatchWithholdings", message.clone()).await.await.unwrap();
@@ -153,7 +153,7 @@ async fn a_connection_has_so_many_watches_and_a_place_that_is_left_is_free() {
 async fn watches_that_are_begun_and_taken_back_leave_their_places() {
     let scene = Scene::set(&[]).await;
     let sender = connect(&scene.service.queries).await;
-    let message = mk_message(&pb::WatchWithholdingsRequest { after_revision: 0 });
+    let message = mk_message(&pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() });
     for number in 0..1_000 {
         until(format!("watch {number}"), async || {
             let watch = call(&sender, "WatchWithholdings", message.clone()).await.await.unwrap();

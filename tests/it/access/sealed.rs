@@ -74,7 +74,7 @@ async fn told(service: &Service, token: &str) -> Vec<String> {
         "{:?}",
         reader.list_withheld_countries(with_token(token, request)).await.unwrap().into_inner().subjects
     ));
-    let watch = pb::WatchWithholdingsRequest { after_revision: 0 };
+    let watch = pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() };
     let mut changes = reader.watch_withholdings(with_token(token, watch)).await.unwrap().into_inner();
     // The first message is the state of things; every one after it waits for a change.
     let mut first = changes.message().await.unwrap().unwrap();

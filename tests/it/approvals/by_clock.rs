@@ -79,7 +79,7 @@ async fn an_order_starts_at_its_time_or_when_it_is_approved_whichever_is_later()
     let timed = |id: &str| pb::OrderSpec { effective_from: stamp(start), expires_at: stamp(end), ..worldwide(id) };
     apply(&mut orders, mk_apply(timed("early"), mk_accounts([1]))).await;
     apply(&mut orders, mk_apply(timed("late"), mk_accounts([2]))).await;
-    let watch = pb::WatchWithholdingsRequest { after_revision: 0 };
+    let watch = pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() };
     let mut watch = visibility.watch_withholdings(watch).await.unwrap().into_inner();
 
     let approved = approve(&mut orders, "early").await.unwrap();

@@ -176,7 +176,7 @@ async fn a_replica_cut_off_refuses_nothing_for_good_on_what_it_knew() {
     let mut asked = tonic::Request::new(pb::CheckRequest {
         account_id: 2,
         viewer_country: "IN".to_owned(),
-        consistency: Some(pb::Consistency { at_least_revision: known, max_staleness: None }),
+        consistency: Some(pb::Consistency { at_least_revision: known, ..Default::default() }),
         ..Default::default()
     });
     asked.set_timeout(Duration::from_secs(1));

@@ -12,7 +12,7 @@ use withheld::pb::v1::order_service_client::OrderServiceClient;
 use withheld::pb::v1::protection_service_client::ProtectionServiceClient;
 use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
 
-use crate::harness::{Service, get, mk_batch, serve_on};
+use crate::harness::{Service, create_journal, get, mk_batch, serve_on};
 use crate::redis::{eventually, until};
 use crate::scrape;
 
@@ -53,9 +53,11 @@ pub struct Reach {
 impl Fleet {
     /// Starts a replica for each URL, which all lead to the same journal, and waits until all are serving.
     pub async fn start(journals: impl IntoIterator<Item = String>, flags: &[&str]) -> Arc<Self> {
-        let replicas = journals.into_iter().map(|journal| Replica { journal, life: Mutex::default() }).collect();
+        let replicas: Vec<Replica> =
+            journals.into_iter().map(|journal| Replica { journal, life: Mutex::default() }).collect();
         let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
         let fleet = Self { replicas, flags, dir: TempDir::new().unwrap() };
+        tokio::task::block_in_place(|| create_journal(&fleet.replicas[0].journal, &[]));
         for replica in 0..fleet.size() {
             fleet.restart(replica).await;
         }

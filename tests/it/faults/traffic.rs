@@ -310,7 +310,7 @@ async fn send(mut reach: Reach, request_id: &str, command: &Command) -> Option<R
 
 /// Asks once: which accounts are withheld, at which revision.
 async fn answer(reach: &Reach, country: usize, asked: Accounts, at_least: u64) -> Result<(Accounts, u64), Status> {
-    let consistency = Some(pb::Consistency { at_least_revision: at_least, max_staleness: None });
+    let consistency = Some(pb::Consistency { at_least_revision: at_least, ..Default::default() });
     let viewer_country = ASKED[country].to_owned();
     let mut queries = reach.queries.clone();
     if asked.is_power_of_two() {

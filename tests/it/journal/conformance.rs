@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use withheld::domain::ids::Revision;
-use withheld::journal::{AppendError, Follower, Hash, Position, ReadError, verify};
+use withheld::journal::{AppendError, Batch, Follower, Hash, JournalName, Position, ReadError, Tail, verify};
 
 use super::{Backend, append, mk_payload, mk_payloads, read_all};
 
@@ -16,8 +16,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub async fn begins_empty<B: Backend>() {
     let backend = B::mk().await;
     let journal = backend.open().await;
-    assert_eq!(journal.tail().await.unwrap(), Position::START);
-    assert!(journal.read(Position::START, 10).await.unwrap().is_empty());
+    assert_eq!(journal.tail().await.unwrap(), Tail::at(Position::START));
+    assert_eq!(journal.read(Position::START, 10).await.unwrap(), Batch { entries: Vec::new(), level: Some(Duration::ZERO) });
+    assert_eq!(journal.name().await.unwrap(), None);
     assert_eq!(verify(&*journal, |_, _| {}).await.unwrap(), Position::START);
 }
 
@@ -38,7 +39,8 @@ pub async fn reads_back_what_was_appended<B: Backend>() {
         assert_eq!(entry.position().hash.as_bytes(), &hash);
     }
     assert_eq!(read.len(), payloads.len());
-    assert_eq!(journal.tail().await.unwrap(), read[24].position());
+    assert_eq!(journal.tail().await.unwrap(), Tail::at(read[24].position()));
+    assert_eq!(journal.name().await.unwrap(), Some(JournalName::of(read[0].position().hash)));
 }
 
 pub async fn shows_an_append_whole_or_not_at_all<B: Backend>() {
@@ -49,7 +51,7 @@ pub async fn shows_an_append_whole_or_not_at_all<B: Backend>() {
         tokio::spawn(async move {
             let mut seen = 0;
             while seen < 1_000 {
-                let tail = journal.tail().await.unwrap().revision.get();
+                let tail = journal.tail().await.unwrap().committed.revision.get();
                 let read = read_all(&*journal, Position::START).await.len() as u64;
                 assert!(
                     tail.is_multiple_of(50) && read.is_multiple_of(50) && seen <= tail && tail <= read,
@@ -89,7 +91,7 @@ pub async fn refuses_another_history_at_the_same_revision<B: Backend>() {
     let elsewhere = Position { hash: Hash::GENESIS.chain(b"another"), ..end };
     let refused = journal.append(elsewhere, mk_payloads([4])).await.unwrap_err();
     assert!(matches!(refused, AppendError::Conflict { actual } if actual == end), "{refused}");
-    assert_eq!(journal.tail().await.unwrap(), end);
+    assert_eq!(journal.tail().await.unwrap(), Tail::at(end));
 }
 
 pub async fn keeps_every_acknowledged_entry_of_many_writers<B: Backend>() {
@@ -101,7 +103,7 @@ pub async fn keeps_every_acknowledged_entry_of_many_writers<B: Backend>() {
         let journal = Arc::clone(&journal);
         writers.spawn(async move {
             let mut acknowledged = Vec::new();
-            let mut at = journal.tail().await.unwrap();
+            let mut at = journal.tail().await.unwrap().end;
             for n in 0..40 {
                 let numbers = [writer * 1_000 + n * 2, writer * 1_000 + n * 2 + 1];
                 loop {
@@ -142,7 +144,9 @@ pub async fn reads_in_parts_from_anywhere<B: Backend>() {
     let positions: Vec<Position> = std::iter::once(Position::START).chain(all.iter().map(|e| e.position())).collect();
     for (at, position) in positions.iter().enumerate() {
         for limit in [1, 7, 100] {
-            let part = journal.read(*position, limit).await.unwrap();
+            let batch = journal.read(*position, limit).await.unwrap();
+            let part = batch.entries;
+            assert!(batch.level.is_none() || at + part.len() == all.len(), "level only at the end");
             assert_eq!(part, all[at..all.len().min(at + limit)], "{limit} after {at}");
         }
     }
@@ -162,7 +166,7 @@ pub async fn knows_a_position_of_another_history<B: Backend>() {
         let read = journal.read(elsewhere, 10).await.unwrap_err();
         assert!(matches!(read, ReadError::Diverged { revision, .. } if revision == elsewhere.revision), "{read}");
         assert!(!read.is_retryable());
-        let follow = Follower::new(Arc::clone(&journal), elsewhere).next().await.unwrap_err();
+        let follow = Follower::new(Arc::clone(&journal) as _, elsewhere).next().await.unwrap_err();
         assert!(matches!(follow, ReadError::Diverged { .. }), "{follow}");
     }
 }
@@ -180,7 +184,7 @@ pub async fn takes_payloads_of_every_size<B: Backend>() {
 async fn next(follower: &mut Follower, count: usize) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
     while payloads.len() < count {
-        let entries = tokio::time::timeout(LIMIT, follower.next()).await.expect("the follower is stuck").unwrap();
+        let entries = tokio::time::timeout(LIMIT, follower.next()).await.expect("the follower is stuck").unwrap().entries;
         payloads.extend(entries.iter().map(|entry| entry.payload().to_vec()));
     }
     payloads
@@ -190,9 +194,9 @@ pub async fn follows_every_entry_once_across_batches<B: Backend>() {
     let backend = B::mk().await;
     let journal = backend.open().await;
     append(&*journal, mk_payloads(0..9_000)).await;
-    let mut follower = Follower::new(Arc::clone(&journal), Position::START);
+    let mut follower = Follower::new(Arc::clone(&journal) as _, Position::START);
     assert!(next(&mut follower, 9_000).await == mk_payloads(0..9_000));
-    assert!(follower.next().await.unwrap().is_empty(), "level");
+    assert!(follower.is_level() || follower.next().await.unwrap().level.is_some(), "level");
     append(&*journal, mk_payloads(9_000..9_010)).await;
     assert_eq!(next(&mut follower, 10).await, mk_payloads(9_000..9_010));
 }
@@ -212,7 +216,7 @@ pub async fn wakes_a_follower_when_something_is_appended<B: Backend>() {
     let backend = B::mk().await;
     let journal = backend.open().await;
     let following = {
-        let mut follower = Follower::new(Arc::clone(&journal), Position::START);
+        let mut follower = Follower::new(Arc::clone(&journal) as _, Position::START);
         tokio::spawn(async move { next(&mut follower, 100).await })
     };
     for number in 0..100 {
@@ -222,20 +226,20 @@ pub async fn wakes_a_follower_when_something_is_appended<B: Backend>() {
     assert_eq!(tokio::time::timeout(LIMIT, following).await.unwrap().unwrap(), mk_payloads(0..100));
     // Whoever asks after the fact does not wait for the next one.
     let seen = Revision::new(99);
-    tokio::time::timeout(LIMIT, journal.changed(seen)).await.expect("there is something after revision 99");
+    tokio::time::timeout(LIMIT, journal.wait_for_append(seen)).await.expect("there is something after revision 99");
 }
 
 pub async fn loses_nothing_when_a_follower_is_dropped_while_it_waits<B: Backend>() {
     let backend = B::mk().await;
     let journal = backend.open().await;
-    let mut follower = Follower::new(Arc::clone(&journal), Position::START);
+    let mut follower = Follower::new(Arc::clone(&journal) as _, Position::START);
     let mut got = Vec::new();
     for number in 0..200_u64 {
         append(&*journal, mk_payloads([number])).await;
         // Given up as soon as it does not answer at once.
         let polled = tokio::select! {
             biased;
-            entries = follower.next() => entries.unwrap(),
+            batch = follower.next() => batch.unwrap().entries,
             () = tokio::task::yield_now() => Vec::new(),
         };
         got.extend(polled.iter().map(|entry| entry.payload().to_vec()));
@@ -250,7 +254,7 @@ pub async fn goes_on_after_a_reopening<B: Backend>() {
     let mut end = Position::START;
     for opening in 0..4 {
         let journal = backend.open().await;
-        assert_eq!(journal.tail().await.unwrap(), end);
+        assert_eq!(journal.tail().await.unwrap(), Tail::at(end));
         end = journal.append(end, mk_payloads(opening * 3..opening * 3 + 3)).await.unwrap();
     }
     let journal = backend.open().await;
@@ -280,7 +284,7 @@ pub async fn tells_the_place_at_any_revision<B: Backend>() {
         assert_eq!(there, Some(entry.position()));
     }
     let before = journal.position(Revision::new(12)).await.unwrap().unwrap();
-    assert_eq!(journal.read(before, 1).await.unwrap()[0].payload(), mk_payloads([12])[0]);
+    assert_eq!(journal.read(before, 1).await.unwrap().entries[0].payload(), mk_payloads([12])[0]);
     for beyond in [21, 22, u64::MAX] {
         assert_eq!(journal.position(Revision::new(beyond)).await.unwrap(), None, "{beyond}");
     }

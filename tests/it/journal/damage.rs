@@ -35,17 +35,17 @@ pub async fn names_the_first_bad_entry<B: Backend>() {
                 assert!(error.to_string().contains(&format!("`{revision}`")), "{error}");
                 revision
             }
-            ReadError::Unavailable(_) | ReadError::Diverged { .. } => panic!("{damage:?}: {error}"),
+            ReadError::Unavailable(_) | ReadError::InDoubt(_) | ReadError::Diverged { .. } => panic!("{damage:?}: {error}"),
         };
         assert_eq!(named(verify(&*journal, |_, _| {}).await.unwrap_err()), Revision::new(first_bad), "{damage:?}");
         assert_eq!(named(journal.read(Position::START, 100).await.unwrap_err()), Revision::new(first_bad));
-        let mut follower = Follower::new(Arc::clone(&journal), Position::START);
+        let mut follower = Follower::new(Arc::clone(&journal) as _, Position::START);
         assert_eq!(named(follower.next().await.unwrap_err()), Revision::new(first_bad), "{damage:?}");
         assert_eq!(named(follower.next().await.unwrap_err()), Revision::new(first_bad), "and again, not skipped");
         // Who stands before the damage reads up to it.
         if first_bad > 2 && !matches!(damage, Damage::Replaced(_)) {
             let before = positions[usize::try_from(first_bad).unwrap() - 3];
-            assert_eq!(journal.read(before, 1).await.unwrap().len(), 1, "{damage:?}");
+            assert_eq!(journal.read(before, 1).await.unwrap().entries.len(), 1, "{damage:?}");
         }
     }
 }

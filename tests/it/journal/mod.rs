@@ -182,14 +182,14 @@ fn mk_payloads(numbers: impl IntoIterator<Item = u64>) -> Vec<Vec<u8>> {
 
 /// Appends at the end, where nobody else does.
 async fn append(journal: &dyn Journal, payloads: Vec<Vec<u8>>) -> Position {
-    journal.append(journal.tail().await.unwrap(), payloads).await.unwrap()
+    journal.append(journal.tail().await.unwrap().end, payloads).await.unwrap()
 }
 
 /// Everything after a position.
 async fn read_all(journal: &dyn Journal, mut after: Position) -> Vec<withheld::journal::StoredEntry> {
     let mut all = Vec::new();
     loop {
-        let part = journal.read(after, 1_000).await.unwrap();
+        let part = journal.read(after, 1_000).await.unwrap().entries;
         let Some(last) = part.last() else { return all };
         after = last.position();
         all.extend(part);

@@ -11,7 +11,7 @@ use redis::cmd;
 use tokio::sync::OnceCell;
 use withheld::domain::ids::Revision;
 use withheld::journal::redis::{RedisJournal, RedisOptions};
-use withheld::journal::{AppendError, Hash, Journal, Position, ReadError, StoredEntry};
+use withheld::journal::{AppendError, Batch, Hash, Journal, JournalReader, Position, ReadError, Tail};
 
 use super::{Backend, Damage, cut, flipped};
 use crate::redis::cluster::Cluster;
@@ -86,17 +86,21 @@ struct Patient(RedisJournal);
 impl Journal for Patient {
     async fn append(&self, expected: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError> {
         eventually("the replicas are in touch", async || match self.0.append(expected, payloads.clone()).await {
-            Err(AppendError::NotDurable(why)) if why.contains("in touch") => None,
+            Err(AppendError::TooFewReplicas(_)) => None,
             outcome => Some(outcome),
         })
         .await
     }
 
-    async fn read(&self, after: Position, limit: usize) -> Result<Vec<StoredEntry>, ReadError> {
+}
+
+#[async_trait]
+impl JournalReader for Patient {
+    async fn read(&self, after: Position, limit: usize) -> Result<Batch, ReadError> {
         self.0.read(after, limit).await
     }
 
-    async fn tail(&self) -> Result<Position, ReadError> {
+    async fn tail(&self) -> Result<Tail, ReadError> {
         self.0.tail().await
     }
 
@@ -108,8 +112,8 @@ impl Journal for Patient {
         self.0.examine().await
     }
 
-    async fn changed(&self, seen: Revision) {
-        self.0.changed(seen).await;
+    async fn wait_for_append(&self, seen: Revision) {
+        self.0.wait_for_append(seen).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What AuditService tells: entries in pages, and whether the journal is what was written.
 
 use withheld::journal::sqlite::SqliteJournal;
-use withheld::journal::{Journal as _, Position, StoredEntry};
+use withheld::journal::{JournalReader as _, Position, StoredEntry};
 use withheld::pb::v1 as pb;
 
 use super::{ENTRIES, Record};
@@ -28,7 +28,7 @@ async fn every_entry_is_listed_once_with_who_why_and_on_whose_approval() {
     let service = record.serve(&["key"]).await;
     record.write(&service).await;
     let stored: Vec<StoredEntry> =
-        SqliteJournal::open_read_only(&record.journal()).unwrap().read(Position::START, 100).await.unwrap();
+        SqliteJournal::open_read_only(&record.journal()).unwrap().read(Position::START, 100).await.unwrap().entries;
     for size in [1, 2, 3, 4, 8, 9, 10, 1_000] {
         let oldest = listed(&service, true, size, 0).await;
         let hashes: Vec<_> = oldest.iter().map(|entry| entry.hash.clone()).collect();

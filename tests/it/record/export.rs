@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use withheld::journal::{Journal as _, Position, sqlite::SqliteJournal};
+use withheld::journal::{JournalReader as _, Position, sqlite::SqliteJournal};
 
 use super::{ENTRIES, Ended, Record, auditor, ended, withheld};
 
@@ -32,7 +32,7 @@ async fn the_export_has_the_stored_bytes_and_is_verified_with_python_alone() {
     let record = Record::written().await;
     let export = record.exported();
     let text = std::fs::read_to_string(&export).unwrap();
-    let stored = SqliteJournal::open_read_only(&record.journal()).unwrap().read(Position::START, 100).await.unwrap();
+    let stored = SqliteJournal::open_read_only(&record.journal()).unwrap().read(Position::START, 100).await.unwrap().entries;
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (line, entry) in lines.iter().zip(&stored) {
         assert_eq!(line["revision"], entry.position().revision.to_string());
@@ -104,7 +104,7 @@ fn the_readable_form_is_made_anew_from_the_bytes_of_every_kind_of_entry() {
     });
     let journal = MemoryJournal::from_rows(rows.collect());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let entries = runtime.block_on(journal.read(Position::START, 100)).unwrap();
+    let entries = runtime.block_on(journal.read(Position::START, 100)).unwrap().entries;
     let exporter = withheld::audit::export::Exporter::new().unwrap();
     let text: String = entries.iter().map(|entry| exporter.line(entry).unwrap()).collect();
     let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use withheld::domain::ids::Revision;
 use withheld::journal::memory::MemoryJournal;
 use withheld::journal::redis::RedisJournal;
 use withheld::journal::sqlite::SqliteJournal;
-use withheld::journal::{Damage, Hash, Journal, Position, ReadError, walk};
+use withheld::journal::{Damage, Hash, Journal, JournalReader, Position, ReadError, walk};
 use withheld::record::snapshot::SnapshotFile;
 
 use super::{Record, ended};
@@ -38,7 +38,7 @@ type Rows = Vec<(Hash, Vec<u8>)>;
 
 async fn rows(journal: &Path) -> Rows {
     let journal = SqliteJournal::open_read_only(journal).unwrap();
-    let entries = journal.read(Position::START, 100).await.unwrap();
+    let entries = journal.read(Position::START, 100).await.unwrap().entries;
     entries.iter().map(|entry| (entry.position().hash, entry.payload().to_vec())).collect()
 }
 

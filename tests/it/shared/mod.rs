@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tonic::{Code, Status};
 use withheld::pb::v1 as pb;
 
-use crate::harness::{BINARY, Service, mk_accounts, mk_apply, mk_batch, mk_order, refusal};
+use crate::harness::{BINARY, Service, create_journal, mk_accounts, mk_apply, mk_batch, mk_order, refusal};
 use crate::redis::until;
 use crate::scrape::Scrape;
 
@@ -29,8 +29,16 @@ fn on(url: &str, dir: &TempDir, flags: &[&str]) -> Command {
     command
 }
 
+/// Makes the journal, if there is none, by the flags that are about Redis.
+fn make_journal(url: &str, flags: &[&str]) {
+    let about_redis: Vec<&str> =
+        flags.chunks(2).filter(|pair| pair[0].starts_with("--redis")).flatten().copied().collect();
+    tokio::task::block_in_place(|| create_journal(url, &about_redis));
+}
+
 /// A service that serves.
 pub async fn serving_on(url: &str, dir: &TempDir, flags: &[&str]) -> Service {
+    make_journal(url, flags);
     let service = Service::of(on(url, dir, flags));
     service.serving().await;
     service
