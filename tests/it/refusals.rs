@@ -330,7 +330,7 @@ async fn every_bad_query_is_refused_by_name() {
     let future = visibility.check(hurried).await.unwrap_err();
     hold("a revision that is not written", &future, Code::FailedPrecondition, "REVISION_NOT_WRITTEN", &[]);
     let negative = prost_types::Duration { seconds: -1, nanos: 0 };
-    let negative = pb::Consistency { at_least_revision: 0, max_staleness: Some(negative) };
+    let negative = pb::Consistency { max_staleness: Some(negative), ..Default::default() };
     let negative = pb::CheckRequest { consistency: Some(negative), ..check(7, None, "IN") };
     let negative = visibility.check(negative).await.unwrap_err();
     hold("a negative age", &negative, Code::InvalidArgument, "BAD_FIELDS", &["consistency.max_staleness"]);

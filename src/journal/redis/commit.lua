@@ -1,11 +1,14 @@
 -- Moves the committed mark, if this journal has the entry named, and records whose takeover was proven.
--- KEYS: journal, committed mark, properties.  ARGV: revision, hash, then, for a takeover, the epoch and the server's run id.
--- Gives 'committed', 'missing', or { 'servers', attached, declared } if more servers are attached than the journal is
+-- KEYS: journal, committed mark, properties.  ARGV: revision, hash, stream as for an append, then, for a takeover, its epoch.
+-- Gives 'committed', 'missing', 'replaced', or { 'servers', attached, declared } if more servers are attached than the journal is
 -- declared for: what they have confirmed proves nothing then.
+local info = redis.call('INFO', 'replication')
+if ARGV[3] ~= '' then
+  if not string.find(info, 'role:master', 1, true) or string.match(info, 'master_replid:(%x+)') ~= ARGV[3] then return 'replaced' end
+end
 local declared = tonumber(redis.call('HGET', KEYS[3], 'servers') or '')
 if declared then
   local seen, attached = {}, 1
-  local info = redis.call('INFO', 'replication')
   for replica in string.gmatch(info, 'slave%d+:(ip=[^,]*,port=%d+),state=online') do
     if not seen[replica] then seen[replica], attached = true, attached + 1 end
   end
@@ -20,5 +23,5 @@ if ARGV[1] ~= '0' then
     redis.call('XADD', KEYS[2], 'MAXLEN', 1, id, 'h', ARGV[2])
   end
 end
-if ARGV[3] then redis.call('HSET', KEYS[3], 'epoch', ARGV[3], 'run_id', ARGV[4]) end
+if ARGV[4] then redis.call('HSET', KEYS[3], 'epoch', ARGV[4], 'stream', ARGV[3]) end
 return 'committed'

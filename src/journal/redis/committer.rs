@@ -15,7 +15,7 @@ use super::durability::ServerInfo;
 use super::locate::Locator;
 use super::options::Topology;
 use super::scripts::{Appended, Committed, How, JournalState, Scripts, UnexpectedAnswer};
-use super::session::{Doubt, Session, SessionState};
+use super::session::{Doubt, Quorum, Session, SessionState};
 use crate::journal::error::Source;
 use crate::journal::{AppendError, Hash, Position};
 use crate::telemetry::causes;
@@ -71,7 +71,7 @@ impl Committer {
         let how = if at_once { How::CommitAtOnce } else { how };
         let more = extra_time(entries.iter().map(|(_, payload)| payload.len()).sum());
         let mut commands = redis::pipe();
-        commands.add_command(self.scripts.append(expected, entries, how));
+        commands.add_command(self.scripts.append(expected, entries, how, &session.stream));
         let wait = self.add_wait(&mut commands, session, more);
         let answers = session.write(&mut commands, session.limit + more + wait).await;
         let mut answers = answers.map_err(|error| AppendError::Indeterminate(error.into()))?.into_iter();
@@ -98,6 +98,10 @@ impl Committer {
                 Err(AppendError::Conflict { actual: end })
             }
             Appended::Sealed(why) => Err(AppendError::Sealed(why)),
+            Appended::Replaced => {
+                session.over.cancel();
+                Err(AppendError::Unavailable("the primary was replaced".into()))
+            }
             Appended::MarkBeyondEnd { mark, end } => Err(AppendError::InDoubt(format!(
                 "the journal is committed up to revision {mark} and ends at {end}: entries were deleted"
             ))),
@@ -141,11 +145,16 @@ impl Committer {
             return Err("no majority of those who could replace the primary names it any more".into());
         }
         session.take_majority(asked_at);
-        let record = (takeover == Takeover::Proven).then_some((session.epoch, session.run_id.as_str()));
-        let marked = session.write(redis::pipe().add_command(self.scripts.commit(at, record)), session.limit).await?;
+        let record = (takeover == Takeover::Proven).then_some(session.epoch);
+        let commit = self.scripts.commit(at, &session.stream, record);
+        let marked = session.write(redis::pipe().add_command(commit), session.limit).await?;
         match Committed::parse(marked.into_iter().next().ok_or(UnexpectedAnswer)??)? {
             Committed::Done => Ok(()),
             Committed::Missing => Err("the entry is not there any more".into()),
+            Committed::Replaced => {
+                session.over.cancel();
+                Err("the primary was replaced".into())
+            }
             Committed::TooManyServers { attached, declared } => Err(format!(
                 "{attached} servers are attached and the journal is declared for {declared}: say how many there are by \
                  `withheld journal configure --servers`"
@@ -182,34 +191,29 @@ impl Committer {
 
     /// Finds out whether the server has all that was acknowledged, and makes the session fresh if it has. A person may have
     /// said that it is to count as having it.
-    pub(super) async fn examine(&self, session: &Session, info: &ServerInfo, accepted: bool) -> Result<(), Source> {
-        let state = self.scripts.state(session).await?;
-        let JournalState { tail, ref taken_over, .. } = state;
-        let proven_before = self.single || taken_over.as_ref().is_some_and(|(epoch, _)| *epoch == session.epoch);
-        if !proven_before && !accepted {
-            let quorum = **session.quorum.load();
-            // The heir itself, and each replica that came to it by a partial synchronisation: Redis grants that only to who
-            // had nothing that the heir had not. What was in others before a full one, nobody knows.
-            let full = info.full_syncs.saturating_sub(state.full_syncs_before);
-            let have = 1 + info.replicas.len().saturating_sub(usize::try_from(full).unwrap_or(usize::MAX));
-            let (need, servers) = (quorum.to_prove(), quorum.servers);
-            // A journal that has no takeover yet has had no other primary that this program knows of; and the process that
-            // was proven last has not been replaced, whatever those who would replace it call their configuration.
-            let same = taken_over.as_ref().is_none_or(|(_, run_id)| *run_id == session.run_id);
-            if have < need && !same {
-                session.state.send_if_modified(|known| {
-                    let doubt = SessionState::InDoubt(Doubt::Unproven { have, need, servers });
-                    std::mem::replace(known, doubt.clone()) != doubt
-                });
-                return Ok(());
-            }
+    pub(super) async fn examine(
+        &self,
+        session: &Session,
+        primary: &ServerInfo,
+        replicas: &[ServerInfo],
+        accepted: bool,
+    ) -> Result<(), Source> {
+        let JournalState { tail, taken_over, .. } = self.scripts.state(session).await?;
+        let proof = if self.single { Proof::Proven } else { proof(session, primary, replicas, taken_over.as_ref()) };
+        if let Proof::Missing { have } = proof
+            && !accepted
+        {
+            let Quorum { servers, .. } = **session.quorum.load();
+            let need = session.quorum.load().to_prove();
+            session.state.send_replace(SessionState::InDoubt(Doubt::Unproven { have, need, servers }));
+            return Ok(());
         }
         let uncommitted = tail.end.revision > tail.committed.revision;
-        if uncommitted || !proven_before {
-            let takeover = if proven_before { Takeover::No } else { Takeover::Proven };
+        if uncommitted || proof != Proof::Proven {
+            let takeover = if proof == Proof::Proven { Takeover::No } else { Takeover::Proven };
             if let Err(error) = self.commit_end(session, tail.end, takeover).await {
                 let (committed, end) = (tail.committed.revision, tail.end.revision);
-                let why = causes(&*error).to_string();
+                let why = causes(&*error).clone();
                 session.state.send_replace(SessionState::InDoubt(Doubt::Tail { committed, end, why }));
                 return Err(error);
             }
@@ -217,5 +221,47 @@ impl Committer {
         }
         session.state.send_replace(SessionState::Fresh);
         Ok(())
+    }
+}
+
+/// Whether a server is proven to have all that may have been committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// It was proven before, and still is what it was then.
+    Proven,
+    /// It is proven now: to be recorded.
+    Found,
+    /// It is not: so many servers, itself among them, are known to have had no more than it has.
+    Missing { have: usize },
+}
+
+fn proof(
+    session: &Session,
+    primary: &ServerInfo,
+    replicas: &[ServerInfo],
+    taken_over: Option<&(u64, String)>,
+) -> Proof {
+    let Some((epoch, stream)) = taken_over else {
+        // A journal of before there were takeovers: what its primary has now is where proofs begin.
+        return Proof::Found;
+    };
+    if *epoch == session.epoch && *stream == session.stream {
+        return Proof::Proven;
+    }
+    // It was proven in this very configuration, and its process has started anew: its own disk has all that it answered for.
+    if *epoch == session.epoch && primary.stream_before.is_none() {
+        return Proof::Found;
+    }
+    // An heir goes on from the stream that was proven. So does each replica that came to it without being sent everything
+    // anew: Redis grants that only to who had nothing that the heir had not. What was in others, nobody knows.
+    let from_proven = |server: &ServerInfo| server.stream_before.as_ref() == Some(stream);
+    let voucher = |replica: &&ServerInfo| {
+        !replica.primary && replica.attached && replica.stream == session.stream && from_proven(replica)
+    };
+    let have = 1 + replicas.iter().filter(voucher).count();
+    if from_proven(primary) && have >= session.quorum.load().to_prove() {
+        Proof::Found
+    } else {
+        Proof::Missing { have: if from_proven(primary) { have } else { 0 } }
     }
 }

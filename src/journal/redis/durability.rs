@@ -18,12 +18,15 @@ use super::options::Node;
 pub(super) struct ServerInfo {
     /// Whether it is a primary.
     pub(super) primary: bool,
-    /// Named anew each time its process starts.
-    pub(super) run_id: String,
     /// Its clock, in microseconds since 1970; 0 if it does not tell.
     pub(super) clock_micros: i64,
-    /// Full synchronisations that it has given to replicas since it started.
-    pub(super) full_syncs: u64,
+    /// The stream of writes that it has or follows: named anew when a server becomes a primary.
+    pub(super) stream: String,
+    /// The stream before, which this one goes on from, if it came to this one without losing anything: a replica that was sent
+    /// everything anew, and a server that has started anew, have none.
+    pub(super) stream_before: Option<String>,
+    /// Whether, as a replica, it is in touch with its primary.
+    pub(super) attached: bool,
     /// Its replicas that have all that it has, or will have in a moment.
     pub(super) replicas: BTreeSet<Node>,
     /// How many of those have been heard of within the last two seconds.
@@ -33,13 +36,14 @@ pub(super) struct ServerInfo {
 /// Asks a server.
 pub(super) async fn server_info(connection: &MultiplexedConnection, limit: Duration) -> Result<ServerInfo, CallError> {
     let info: String =
-        call(connection, cmd("INFO").arg("server").arg("replication").arg("stats"), limit).await?;
+        call(connection, cmd("INFO").arg("server").arg("replication"), limit).await?;
     let number = |key| info_field(&info, key).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
     let mut said = ServerInfo {
         primary: info_field(&info, "role") == Some("master"),
-        run_id: info_field(&info, "run_id").unwrap_or_default().to_owned(),
         clock_micros: i64::try_from(number("server_time_usec")).unwrap_or_default(),
-        full_syncs: number("sync_full"),
+        stream: info_field(&info, "master_replid").unwrap_or_default().to_owned(),
+        stream_before: info_field(&info, "master_replid2").filter(|id| id.contains(|c| c != '0')).map(str::to_owned),
+        attached: info_field(&info, "master_link_status") == Some("up"),
         ..ServerInfo::default()
     };
     for line in info.lines().filter(|line| line.starts_with("slave") && line.contains("state=online")) {

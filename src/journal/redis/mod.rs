@@ -127,7 +127,7 @@ impl RedisJournal {
         let session = self.reader.session().await.map_err(|error| AppendError::Unavailable(error.into()))?;
         let info = durability::server_info(&session.reader, session.limit).await;
         let info = info.map_err(|error| AppendError::Unavailable(error.into()))?;
-        self.committer.examine(&session, &info, true).await.map_err(AppendError::Indeterminate)
+        self.committer.examine(&session, &info, &[], true).await.map_err(AppendError::Indeterminate)
     }
 
     /// How many replicas must have an entry, and how many servers keep the journal.

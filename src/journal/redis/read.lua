@@ -1,7 +1,12 @@
 -- Committed entries after the one the caller stands at, if the journal has that one.
--- KEYS: journal, committed mark.  ARGV: revision, hash, the most entries, a number of bytes to stop after.
--- Gives { 'elsewhere', end, end's hash } if it does not have it; { 'beyond', mark, end } if the mark names an entry that is
+-- KEYS: journal, committed mark.  ARGV: revision, hash, the most entries, a number of bytes to stop after, stream as for an
+-- append: what a server says that was replaced is not what the primary says.
+-- Gives 'replaced'; { 'elsewhere', end, end's hash } if it does not have it; { 'beyond', mark, end } if the mark names an entry that is
 -- not there; or { 'entries', mark, id, hash, payload, id, hash, payload … }.
+if ARGV[5] ~= '' then
+  local info = redis.call('INFO', 'replication')
+  if not string.find(info, 'role:master', 1, true) or string.match(info, 'master_replid:(%x+)') ~= ARGV[5] then return 'replaced' end
+end
 local function entry(revision) return redis.call('XRANGE', KEYS[1], revision .. '-0', revision .. '-0')[1] end
 local function last(key)
   local found = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]

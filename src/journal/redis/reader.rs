@@ -97,11 +97,15 @@ impl RedisReader {
 
     /// What a session's server has after a position; it may not have the position.
     pub(super) async fn find(&self, session: &Session, after: Position, limit: usize) -> Result<Found, ReadError> {
-        let read = self.scripts.read(after, limit, READ_BYTES);
+        let read = self.scripts.read(after, limit, READ_BYTES, &session.stream);
         // An answer may be as long as that, and an entry longer.
         let within = session.limit + extra_time(2 * READ_BYTES);
         let answer = session.ask_within(&read, within).await.map_err(unavailable)?;
-        Found::parse(answer).map_err(|error| ReadError::Unavailable(error.into()))
+        let found = Found::parse(answer).map_err(|error| ReadError::Unavailable(error.into()))?;
+        if matches!(found, Found::Replaced) {
+            session.over.cancel();
+        }
+        Ok(found)
     }
 
     pub(super) async fn hash_at(&self, session: &Session, revision: Revision) -> Result<Option<Hash>, CallError> {
@@ -118,6 +122,7 @@ impl RedisReader {
 /// What was found, as a batch; whether it goes up to what is committed is said beside it.
 pub(super) fn batch(found: Found, after: Position) -> Result<(Batch, bool), ReadError> {
     match found {
+        Found::Replaced => Err(ReadError::Unavailable("the primary was replaced".into())),
         Found::Elsewhere(end) => Err(ReadError::Diverged { revision: after.revision, end: end.revision }),
         Found::MarkBeyondEnd { mark, end } => {
             let revision = end.next().min(mark);

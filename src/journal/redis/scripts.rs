@@ -63,6 +63,8 @@ pub(super) enum Appended {
     Sealed(String),
     /// The committed mark names an entry that the journal does not have.
     MarkBeyondEnd { mark: Revision, end: Revision },
+    /// The server does not write the stream any more that it wrote when the session began.
+    Replaced,
 }
 
 /// How entries are appended.
@@ -82,6 +84,8 @@ pub(super) enum Committed {
     Done,
     /// The entry is not there any more.
     Missing,
+    /// The server does not write the stream any more that it wrote when the session began.
+    Replaced,
     /// More servers are attached than the journal is declared for.
     TooManyServers { attached: usize, declared: usize },
 }
@@ -96,6 +100,8 @@ pub(super) enum Found {
     Elsewhere(Position),
     /// The committed mark names an entry that the journal does not have.
     MarkBeyondEnd { mark: Revision, end: Revision },
+    /// The server does not write the stream any more that it wrote when the session began.
+    Replaced,
     /// These entries, and up to where the journal is committed.
     Entries { committed: Revision, rows: Vec<Row> },
 }
@@ -108,10 +114,8 @@ pub(super) struct JournalState {
     pub(super) wait_replicas: Option<u8>,
     /// Servers that the journal is declared for.
     pub(super) servers: Option<usize>,
-    /// The epoch of the last proven takeover, and the run id of that primary.
+    /// The epoch of the last proven takeover, and the stream that the primary wrote then.
     pub(super) taken_over: Option<(u64, String)>,
-    /// Full synchronisations that the server asked about had given when it was a replica last.
-    pub(super) full_syncs_before: u64,
 }
 
 fn bytes(value: Value) -> Result<Vec<u8>, UnexpectedAnswer> {
@@ -157,6 +161,7 @@ impl Appended {
         let mut next = || rest.next().ok_or(UnexpectedAnswer);
         match word.as_slice() {
             b"appended" => Ok(Self::Done),
+            b"replaced" => Ok(Self::Replaced),
             b"beyond" => {
                 Ok(Self::MarkBeyondEnd { mark: Revision::new(number(next()?)?), end: Revision::new(number(next()?)?) })
             }
@@ -176,6 +181,7 @@ impl Committed {
         match word.as_slice() {
             b"committed" => Ok(Self::Done),
             b"missing" => Ok(Self::Missing),
+            b"replaced" => Ok(Self::Replaced),
             b"servers" => Ok(Self::TooManyServers { attached: next()?, declared: next()? }),
             _ => Err(UnexpectedAnswer),
         }
@@ -186,6 +192,7 @@ impl Found {
     pub(super) fn parse(value: Value) -> Result<Self, UnexpectedAnswer> {
         let (word, mut rest) = word_and_parts(value)?;
         match word.as_slice() {
+            b"replaced" => Ok(Self::Replaced),
             b"elsewhere" => {
                 let mut next = || rest.next().ok_or(UnexpectedAnswer);
                 Ok(Self::Elsewhere(position(next()?, next()?)?))
@@ -216,10 +223,9 @@ impl JournalState {
         let end = position(next()?, next()?)?;
         let committed = position(next()?, next()?)?;
         let (wait_replicas, servers) = (optional(next()?)?, optional(next()?)?);
-        let (epoch, run_id) = (optional(next()?)?, text(next()?)?);
-        let full_syncs_before = optional(next()?)?.unwrap_or_default();
-        let (tail, taken_over) = (Tail { end, committed }, epoch.map(|epoch| (epoch, run_id)));
-        Ok(Self { tail, wait_replicas, servers, taken_over, full_syncs_before })
+        let (epoch, stream) = (optional(next()?)?, text(next()?)?);
+        let (tail, taken_over) = (Tail { end, committed }, epoch.map(|epoch| (epoch, stream)));
+        Ok(Self { tail, wait_replicas, servers, taken_over })
     }
 }
 
@@ -264,7 +270,7 @@ impl Scripts {
     }
 
     /// Appends entries, each with its hash, right after a position.
-    pub(super) fn append(&self, expected: Position, entries: &[(Hash, &[u8])], how: How) -> Cmd {
+    pub(super) fn append(&self, expected: Position, entries: &[(Hash, &[u8])], how: How, stream: &str) -> Cmd {
         let mut command = Self::run(&self.append, &[&self.keys.journal, &self.keys.committed, &self.keys.seal]);
         Self::at(&mut command, expected);
         command.arg(match how {
@@ -272,6 +278,7 @@ impl Scripts {
             How::Wait => "wait",
             How::Repair => "repair",
         });
+        command.arg(stream);
         for (hash, payload) in entries {
             command.arg(hash.as_bytes().as_slice()).arg(*payload);
         }
@@ -279,20 +286,21 @@ impl Scripts {
     }
 
     /// Moves the committed mark to a position, and records a proven takeover if there was one.
-    pub(super) fn commit(&self, position: Position, takeover: Option<(u64, &str)>) -> Cmd {
+    pub(super) fn commit(&self, position: Position, stream: &str, takeover: Option<u64>) -> Cmd {
         let mut command = Self::run(&self.commit, &[&self.keys.journal, &self.keys.committed, &self.keys.properties]);
         Self::at(&mut command, position);
-        if let Some((epoch, run_id)) = takeover {
-            command.arg(epoch).arg(run_id);
+        command.arg(stream);
+        if let Some(epoch) = takeover {
+            command.arg(epoch);
         }
         command
     }
 
     /// Reads what is committed after a position.
-    pub(super) fn read(&self, after: Position, limit: usize, bytes: usize) -> Cmd {
+    pub(super) fn read(&self, after: Position, limit: usize, bytes: usize, stream: &str) -> Cmd {
         let mut command = Self::run(&self.read, &[&self.keys.journal, &self.keys.committed]);
         Self::at(&mut command, after);
-        command.arg(limit).arg(bytes);
+        command.arg(limit).arg(bytes).arg(stream);
         command
     }
 
@@ -307,8 +315,6 @@ impl Scripts {
     /// Where the journal ends, and what it says of its servers.
     pub(super) async fn state(&self, session: &Session) -> Result<JournalState, CallError> {
         let keys = [self.keys.journal.as_str(), &self.keys.committed, &self.keys.properties];
-        let mut command = Self::run(&self.state, &keys);
-        command.arg(&session.run_id);
-        Ok(JournalState::parse(session.ask(&command).await?)?)
+        Ok(JournalState::parse(session.ask(&Self::run(&self.state, &keys)).await?)?)
     }
 }

@@ -102,8 +102,9 @@ pub(super) struct Session {
     pub(super) node: Node,
     /// The configuration in which it became the primary.
     pub(super) epoch: u64,
-    /// Its process.
-    pub(super) run_id: String,
+    /// The stream of writes that it was the primary of when the session began: the session is over once it writes another.
+    /// Empty where nobody else can be the primary.
+    pub(super) stream: String,
     /// Appends go here, each followed by a WAIT.
     pub(super) writer: MultiplexedConnection,
     /// Everything that is answered at once.
@@ -134,15 +135,17 @@ pub(super) struct Opened {
     pub(super) limit: Duration,
     pub(super) clock: Clock,
     pub(super) quorum: Quorum,
+    /// Whether nobody else can be the primary.
+    pub(super) single: bool,
 }
 
 impl Session {
     pub(super) fn new(opened: Opened, info: &ServerInfo) -> Self {
-        let Opened { node, epoch, connections: (writer, reader, waker), limit, clock, quorum } = opened;
+        let Opened { node, epoch, connections: (writer, reader, waker), limit, clock, quorum, single } = opened;
         let session = Self {
             node,
             epoch,
-            run_id: info.run_id.clone(),
+            stream: if single { String::new() } else { info.stream.clone() },
             writer,
             reader,
             waker,

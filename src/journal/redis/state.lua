@@ -1,7 +1,7 @@
 -- Where the journal ends, up to where it is committed, and what it says of its servers.
--- KEYS: journal, committed mark, properties.  ARGV: a server's run id.
+-- KEYS: journal, committed mark, properties.
 -- Gives revision and hash of the end and of the mark, then: replicas to wait for, servers, the epoch of the last proven
--- takeover, that server's run id, and the full synchronisations that the named server had given when it was a replica last.
+-- takeover, and the stream that the primary wrote then.
 local function last(key)
   local found = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
   if not found then return '0', string.rep('\0', 32) end
@@ -12,5 +12,5 @@ local mark, mark_hash = last(KEYS[2])
 local function property(name) return redis.call('HGET', KEYS[3], name) or '' end
 return {
   revision, hash, mark, mark_hash,
-  property('wait_replicas'), property('servers'), property('epoch'), property('run_id'), property('full:' .. ARGV[1]),
+  property('wait_replicas'), property('servers'), property('epoch'), property('stream'),
 }

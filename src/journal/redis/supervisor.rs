@@ -3,7 +3,6 @@
 //! Nobody waits for a session here but those who ask to: a write without one is refused at once. Whoever only reads has no
 //! committer, and so changes nothing in the journal.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,6 +130,7 @@ impl Supervisor {
             connections: (writer, reader, waker),
             limit,
             clock: self.options.clock.clone(),
+            single: matches!(self.options.url.topology, Topology::Single(_)),
         };
         let session = Session::new(opened, &info);
         if located.majority {
@@ -211,7 +211,6 @@ impl Supervisor {
     async fn watch(&self, session: &Session, mut doubt: String) {
         let mut uncommitted: Option<Position> = None;
         let (mut ticks, mut ticked) = (0_u32, self.options.clock.monotonic());
-        let mut baselines = BTreeMap::new();
         loop {
             let fresh = self.committer.is_none() || *session.state.borrow() == SessionState::Fresh;
             tokio::select! {
@@ -235,11 +234,8 @@ impl Supervisor {
             if !self.still_primary(session).await {
                 return;
             }
-            if ticks % SETTINGS_EVERY == 1 {
-                if self.committer.is_some() && self.judge(session).await.is_err() {
-                    return;
-                }
-                self.keep_baselines(session, &info, &mut baselines).await;
+            if ticks.is_multiple_of(SETTINGS_EVERY) && self.committer.is_some() && self.judge(session).await.is_err() {
+                return;
             }
             // What its desk did not commit, because it died or lost its link, somebody has to.
             if let Some(committer) = self.committer.as_ref().filter(|_| *session.state.borrow() == SessionState::Fresh) {
@@ -263,7 +259,8 @@ impl Supervisor {
         if *session.state.borrow() == SessionState::Fresh {
             return;
         }
-        if let Err(error) = committer.examine(session, info, false).await {
+        let replicas = self.ask_replicas(info).await;
+        if let Err(error) = committer.examine(session, info, &replicas, false).await {
             tracing::debug!(error = causes(&*error), "the session stays in doubt");
         }
         let why = match &*session.state.borrow() {
@@ -296,23 +293,13 @@ impl Supervisor {
         true
     }
 
-    /// Keeps in the journal how many full synchronisations each replica has given in its life: if one of them becomes the
-    /// primary, what is more than that, it has given as the heir.
-    async fn keep_baselines(&self, session: &Session, info: &ServerInfo, kept: &mut BTreeMap<String, u64>) {
-        if self.committer.is_none() || matches!(self.options.url.topology, Topology::Single(_)) {
-            return;
+    /// What the replicas that a primary speaks of say of themselves.
+    pub(super) async fn ask_replicas(&self, primary: &ServerInfo) -> Vec<ServerInfo> {
+        let mut said = Vec::new();
+        for replica in &primary.replicas {
+            said.extend(self.ask_replica(replica).await);
         }
-        for replica in &info.replicas {
-            let Some(said) = self.ask_replica(replica).await else { continue };
-            if said.run_id.is_empty() || said.primary || kept.get(&said.run_id) == Some(&said.full_syncs) {
-                continue;
-            }
-            let mut keep = cmd("HSET");
-            keep.arg(&self.scripts.keys.properties).arg(format!("full:{}", said.run_id)).arg(said.full_syncs);
-            if session.ask::<i64>(&keep).await.is_ok() {
-                kept.insert(said.run_id, said.full_syncs);
-            }
-        }
+        said
     }
 
     async fn ask_replica(&self, replica: &Node) -> Option<ServerInfo> {
