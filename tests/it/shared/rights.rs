@@ -1,6 +1,8 @@
 //! The least rights: with those that deploy/redis ships the service does what it is for, on every server program, and with
 //! one of them missing it says which.
 
+use std::collections::BTreeSet;
+
 use tempfile::TempDir;
 use tonic::Status;
 use withheld::pb::v1 as pb;
@@ -81,6 +83,13 @@ impl Lacking {
     }
 }
 
+/// The warnings and errors of a log, each once, without the time.
+fn complaints(log: &str) -> String {
+    let said = log.lines().filter_map(|line| line.split_once(" WARN ").or_else(|| line.split_once(" ERROR ")));
+    let said: BTreeSet<&str> = said.map(|(_, said)| said).collect();
+    said.iter().map(|said| format!("\n    {said}")).collect()
+}
+
 /// With each right missing in turn, the log or the answer to an order has the command that is missing in backticks and upper
 /// case, as in the commands' documentation.
 async fn names_what_is_missing(program: ServerProgram) {
@@ -97,9 +106,7 @@ async fn names_what_is_missing(program: ServerProgram) {
         };
         let (name, log) = (format!("`{}`", lacking.command()), lacking.service.log());
         if !answered.contains(&name) && !log.contains(&name) {
-            let warnings = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
-            let warnings: Vec<&str> = warnings.collect();
-            unnamed.push(format!("without {}: {answered}\n    {}", lacking.right, warnings.join("\n    ")));
+            unnamed.push(format!("without {}: {answered}{}", lacking.right, complaints(&log)));
         }
     }
     let (rights, missing) = (services.len(), unnamed.len());
