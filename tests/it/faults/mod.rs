@@ -1,8 +1,9 @@
 //! What goes wrong in production, done to a whole fleet while clients go on; then everything that anybody was told is
 //! held against the journal.
 //!
-//! `WITHHELD_FAULT_ROUNDS` says how often each fault is done; `make soak` sets it high. No test is timed: limits only
-//! bound what hangs, and times are printed.
+//! `WITHHELD_FAULT_ROUNDS` says how often each fault is done; `make soak` sets it high. `WITHHELD_TEST_SERVER` says on
+//! which server program, as everywhere where a test does not choose one itself. No test is timed: limits only bound what
+//! hangs, and times are printed.
 
 mod desks;
 mod failover;

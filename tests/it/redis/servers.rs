@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, Value};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -307,8 +307,12 @@ impl RedisServer {
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             let acl::User { name, password } = acl::REPLICATION;
-            let follow = format!("AUTH {name} {password}\r\nPSYNC ? -1\r\n");
-            stream.write_all(follow.as_bytes()).await.unwrap();
+            stream.write_all(format!("AUTH {name} {password}\r\n").as_bytes()).await.unwrap();
+            // A server with an answer under way refuses PSYNC.
+            let mut answer = [0; 5];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"+OK\r\n");
+            stream.write_all(b"PSYNC ? -1\r\n").await.unwrap();
             let (mut from, mut to) = stream.split();
             let hear = async { tokio::io::copy(&mut from, &mut tokio::io::sink()).await.map(drop) };
             let tell = async {
