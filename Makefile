@@ -10,7 +10,7 @@ test:
 	cargo test --locked
 
 # The fault suite at length: 50 failovers under Sentinel, 20 of a cluster, long partitions, kills. A table at the end.
-# Takes about a quarter of an hour.
+# Takes about a quarter of an hour. WITHHELD_TEST_SERVER=redis-7.4 or valkey-9 for these servers instead of Debian's Redis.
 soak:
 	scripts/soak scripts/build-client
 

@@ -20,6 +20,8 @@ use withheld::pb::v1::order_service_client::OrderServiceClient;
 use withheld::pb::v1::protection_service_client::ProtectionServiceClient;
 use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
 
+use crate::redis::acl::log_in_to_sentinels;
+
 pub const BINARY: &str = env!("CARGO_BIN_EXE_withheld");
 
 /// A running service; killed when dropped.
@@ -218,13 +220,10 @@ pub fn serve_on(journal: &str) -> Command {
 pub fn create_journal(url: &str, flags: &[&str]) {
     // What the command knows of it is nobody's business here: each service keeps its own.
     let dir = TempDir::new().unwrap();
-    let made = Command::new(BINARY)
-        .args(["journal", "create", "--actor", "operator@example.org", "--journal", url, "--snapshot"])
-        .arg(dir.path().join("create.snapshot"))
-        .args(flags)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let mut create = Command::new(BINARY);
+    create.args(["journal", "create", "--actor", "operator@example.org", "--journal", url, "--snapshot"]);
+    create.arg(dir.path().join("create.snapshot")).args(flags).stdin(Stdio::null());
+    let made = log_in_to_sentinels(&mut create).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 

@@ -26,7 +26,7 @@ pub async fn batch(journals: &Journals) -> Vec<Figure> {
 
 /// A Redis that keeps nothing on disk, with the set in it.
 async fn filled(size: Size) -> RedisServer {
-    let server = RedisServer::start_with(&["appendonly no"]).await;
+    let server = RedisServer::start_open(&["appendonly no"]).await;
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
     for from in (0..size.0).step_by(TOGETHER as usize) {
         let mut out = Vec::new();

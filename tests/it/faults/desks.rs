@@ -102,7 +102,7 @@ async fn a_replica_cut_off_and_back_has_told_no_lies() {
     const CUT_OFF: usize = 2;
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port());
-    let fleet = Fleet::start([server.url(), server.url(), proxy.url()], &["--stale-after", "1s"]).await;
+    let fleet = Fleet::start([server.url(), server.url(), server.url_through(&proxy)], &["--stale-after", "1s"]).await;
     let _tell = TellLogs(fleet.clone());
     let mut traffic = Traffic::start(&fleet, 2);
     traffic.add_operator(10, CUT_OFF);
@@ -149,7 +149,7 @@ async fn is_stale(fleet: &Fleet, replica: usize) -> bool {
 async fn a_replica_cut_off_refuses_nothing_for_good_on_what_it_knew() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port());
-    let fleet = Fleet::start([server.url(), proxy.url()], &[]).await;
+    let fleet = Fleet::start([server.url(), server.url_through(&proxy)], &[]).await;
     let _tell = TellLogs(fleet.clone());
     let (mut here, mut cut_off) = (fleet.reach(0).unwrap().orders, fleet.reach(1).unwrap().orders);
     let lift = |order: &str, request: &str| pb::LiftOrderRequest {
@@ -194,7 +194,7 @@ async fn a_replica_cut_off_refuses_nothing_for_good_on_what_it_knew() {
 async fn a_replica_cut_off_does_not_say_that_it_is_so_already() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port());
-    let fleet = Fleet::start([server.url(), proxy.url()], &[]).await;
+    let fleet = Fleet::start([server.url(), server.url_through(&proxy)], &[]).await;
     let _tell = TellLogs(fleet.clone());
     let (mut here, mut cut_off) = (fleet.protections(0).await, fleet.protections(1).await);
     let protect = || pb::ProtectAccountsRequest {

@@ -13,6 +13,7 @@ use withheld::pb::v1::protection_service_client::ProtectionServiceClient;
 use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
 
 use crate::harness::{Service, create_journal, get, mk_batch, serve_on};
+use crate::redis::acl::log_in_to_sentinels;
 use crate::redis::{eventually, until};
 use crate::scrape;
 
@@ -108,6 +109,7 @@ impl Fleet {
         let seat = &self.replicas[replica];
         let mut command = serve_on(&seat.journal);
         command.arg("--snapshot").arg(self.snapshot(replica)).args(&self.flags);
+        log_in_to_sentinels(&mut command);
         let service = Service::of(command);
         service.serving().await;
         let (queries, orders, http) = (service.visibility().await, service.orders().await, service.http.clone());

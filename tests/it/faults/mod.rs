@@ -1,8 +1,9 @@
 //! What goes wrong in production, done to a whole fleet while clients go on; then everything that anybody was told is
 //! held against the journal.
 //!
-//! `WITHHELD_FAULT_ROUNDS` says how often each fault is done; `make soak` sets it high. No test is timed: limits only
-//! bound what hangs, and times are printed.
+//! `WITHHELD_FAULT_ROUNDS` says how often each fault is done; `make soak` sets it high. `WITHHELD_TEST_SERVER` says on
+//! which server program, as everywhere where a test does not choose one itself. No test is timed: limits only bound what
+//! hangs, and times are printed.
 
 mod desks;
 mod failover;
@@ -20,6 +21,7 @@ use fleet::Fleet;
 use history::{ASKED, EVERY_ACCOUNT, History, Kind, Ledger, Outcome, Violation, check, ids};
 
 use crate::harness::BINARY;
+use crate::redis::acl::log_in_to_sentinels;
 use crate::redis::servers::RedisServer;
 
 /// How often a fault is done.
@@ -52,10 +54,9 @@ async fn assert_sound(what: &str, history: &History, fleet: &Fleet, primary: &Re
     fleet.await_level(ledger.end()).await;
     let level = fleet.assert_identical(&ids(EVERY_ACCOUNT).collect::<Vec<_>>(), &ASKED).await;
     assert_eq!(level, ledger.end());
-    let verified = std::process::Command::new(BINARY)
-        .args(["--output", "json", "journal", "verify", "--journal", journal])
-        .output()
-        .unwrap();
+    let mut verify = std::process::Command::new(BINARY);
+    verify.args(["--output", "json", "journal", "verify", "--journal", journal]);
+    let verified = log_in_to_sentinels(&mut verify).output().unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
     let verified: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert_eq!(verified["revision"], ledger.end().to_string());

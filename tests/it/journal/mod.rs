@@ -15,6 +15,8 @@ use withheld::journal::memory::MemoryJournal;
 use withheld::journal::sqlite::SqliteJournal;
 use withheld::journal::{Hash, Journal, Position};
 
+use on_redis::{DebianRedis, InCluster, OneServer, Redis74, UnderSentinels, Valkey9};
+
 /// A backend under test: where its journal is kept, and how somebody with access to that place could damage it.
 #[async_trait(?Send)]
 trait Backend: Send + Sync {
@@ -146,6 +148,7 @@ impl Backend for Sqlite {
 /// The suite: a test for each case and each backend. The list of cases lives here, so no backend can skip one.
 macro_rules! suite {
     ($($backend:ident: $type:ty),*) => { $(mod $backend {
+        use super::*;
         suite!(@ $type; conformance:
             begins_empty reads_back_what_was_appended shows_an_append_whole_or_not_at_all refuses_a_lost_race
             refuses_another_history_at_the_same_revision keeps_every_acknowledged_entry_of_many_writers
@@ -164,11 +167,17 @@ macro_rules! suite {
 }
 
 suite!(
-    memory: crate::journal::Memory,
-    sqlite_file: crate::journal::Sqlite,
-    one_redis: crate::journal::on_redis::OnRedis<crate::redis::servers::RedisServer>,
-    redis_under_sentinels: crate::journal::on_redis::OnRedis<crate::redis::sentinel::SentinelGroup>,
-    redis_cluster: crate::journal::on_redis::OnRedis<crate::redis::cluster::Cluster>
+    memory: Memory,
+    sqlite_file: Sqlite,
+    one_redis: OneServer<DebianRedis>,
+    redis_under_sentinels: UnderSentinels<DebianRedis>,
+    redis_cluster: InCluster<DebianRedis>,
+    one_redis_7_4: OneServer<Redis74>,
+    redis_7_4_under_sentinels: UnderSentinels<Redis74>,
+    redis_7_4_cluster: InCluster<Redis74>,
+    one_valkey_9: OneServer<Valkey9>,
+    valkey_9_under_sentinels: UnderSentinels<Valkey9>,
+    valkey_9_cluster: InCluster<Valkey9>
 );
 
 /// A payload unlike any other.

@@ -10,72 +10,101 @@ use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use tokio::sync::OnceCell;
 use withheld::domain::ids::Revision;
-use withheld::journal::redis::{RedisJournal, RedisOptions};
+use withheld::journal::redis::{Credentials, RedisJournal, RedisOptions};
 use withheld::journal::{AppendError, Batch, Hash, Journal, JournalReader, Position, ReadError, Tail};
 
 use super::{Backend, Damage, cut, flipped};
+use crate::redis::acl::{SERVICE, ServiceUser};
 use crate::redis::cluster::Cluster;
 use crate::redis::eventually;
+use crate::redis::program::ServerProgram;
 use crate::redis::sentinel::SentinelGroup;
 use crate::redis::servers::RedisServer;
+use crate::redis::setup::Setup;
 
 /// Servers that keep journals, each under a namespace of its own.
 #[async_trait(?Send)]
 pub trait Servers: Send + Sync + 'static {
-    async fn mk() -> Arc<Self>;
-    fn url(&self) -> String;
-    /// A connection to the server that takes the journal's writes.
+    async fn mk(program: ServerProgram) -> Arc<Self>;
+    /// The URL for a user who has the shipped rights in a namespace.
+    async fn url_in(&self, namespace: &str) -> String;
+    /// A connection with all rights to the server that takes the journal's writes.
     async fn primary(&self, key: &str) -> MultiplexedConnection;
 }
 
 #[async_trait(?Send)]
 impl Servers for RedisServer {
-    async fn mk() -> Arc<Self> {
-        Arc::new(Self::start().await)
+    async fn mk(program: ServerProgram) -> Arc<Self> {
+        Arc::new(Self::start_as(&Setup { program, ..Setup::default() }).await)
     }
 
-    fn url(&self) -> String {
-        Self::url(self)
+    async fn url_in(&self, namespace: &str) -> String {
+        self.url_as(&ServiceUser::in_namespace(namespace)).await
     }
 
     async fn primary(&self, _key: &str) -> MultiplexedConnection {
-        redis::Client::open(Self::url(self)).unwrap().get_multiplexed_async_connection().await.unwrap()
+        self.connection().await.unwrap()
     }
 }
 
-/// One group serves the whole suite: it takes a while to come about.
-static GROUP: OnceCell<Arc<SentinelGroup>> = OnceCell::const_new();
+/// One of each program serves the whole suite: a group takes a while to come about.
+type Shared<S> = [OnceCell<Arc<S>>; ServerProgram::ALL.len()];
+
+static GROUPS: Shared<SentinelGroup> = [const { OnceCell::const_new() }; _];
 
 #[async_trait(?Send)]
 impl Servers for SentinelGroup {
-    async fn mk() -> Arc<Self> {
-        Arc::clone(GROUP.get_or_init(async || Arc::new(Self::start().await)).await)
+    async fn mk(program: ServerProgram) -> Arc<Self> {
+        let started = async || Arc::new(Self::start_as(&Setup { program, ..Setup::default() }).await);
+        Arc::clone(GROUPS[program as usize].get_or_init(started).await)
     }
 
-    fn url(&self) -> String {
-        Self::url(self)
+    async fn url_in(&self, namespace: &str) -> String {
+        self.url_as(&ServiceUser::in_namespace(namespace)).await
     }
 
     async fn primary(&self, _key: &str) -> MultiplexedConnection {
-        Servers::primary(self.server(Self::primary(self).await), "").await
+        self.server(Self::primary(self).await).connection().await.unwrap()
     }
 }
 
-static CLUSTER: OnceCell<Arc<Cluster>> = OnceCell::const_new();
+static CLUSTERS: Shared<Cluster> = [const { OnceCell::const_new() }; _];
 
 #[async_trait(?Send)]
 impl Servers for Cluster {
-    async fn mk() -> Arc<Self> {
-        Arc::clone(CLUSTER.get_or_init(async || Arc::new(Self::start().await)).await)
+    async fn mk(program: ServerProgram) -> Arc<Self> {
+        let started = async || Arc::new(Self::start_as(&Setup { program, ..Setup::default() }).await);
+        Arc::clone(CLUSTERS[program as usize].get_or_init(started).await)
     }
 
-    fn url(&self) -> String {
-        Self::url(self)
+    async fn url_in(&self, namespace: &str) -> String {
+        self.url_as(&ServiceUser::in_namespace(namespace).on_cluster()).await
     }
 
     async fn primary(&self, key: &str) -> MultiplexedConnection {
-        Servers::primary(self.node(self.owner_of_key(key).await), "").await
+        self.node(self.owner_of_key(key).await).connection().await.unwrap()
     }
+}
+
+/// Which program the servers of a backend run.
+pub trait Program: Send + Sync + 'static {
+    const PROGRAM: ServerProgram;
+}
+
+pub struct DebianRedis;
+pub struct Redis74;
+pub struct Valkey9;
+
+impl Program for DebianRedis {
+    const PROGRAM: ServerProgram = ServerProgram::DebianRedis;
+}
+
+impl Program for Redis74 {
+    const PROGRAM: ServerProgram = ServerProgram::Redis74;
+}
+
+impl Program for Valkey9 {
+    const PROGRAM: ServerProgram = ServerProgram::Valkey9;
 }
 
 /// Appends once the primary is in touch with its replicas. While other tests keep the disk busy, a replica may not be heard of
@@ -117,11 +146,16 @@ impl JournalReader for Patient {
     }
 }
 
+pub type OneServer<P> = OnRedis<RedisServer, P>;
+pub type UnderSentinels<P> = OnRedis<SentinelGroup, P>;
+pub type InCluster<P> = OnRedis<Cluster, P>;
+
 /// A journal on such servers.
-pub struct OnRedis<S> {
+pub struct OnRedis<S, P> {
     servers: Arc<S>,
     namespace: String,
-    kind: PhantomData<S>,
+    url: String,
+    program: PhantomData<P>,
 }
 
 /// How the journals of the tests are set up: patient, because many tests share a machine.
@@ -129,20 +163,26 @@ pub fn mk_options(url: &str, namespace: &str) -> RedisOptions {
     RedisOptions {
         namespace: namespace.to_owned(),
         timeout: Duration::from_secs(20),
+        sentinel_credentials: Credentials {
+            user: Some(SERVICE.name.to_owned()),
+            password: Some(SERVICE.password.to_owned()),
+        },
         ..RedisOptions::new(url.parse().unwrap())
     }
 }
 
 #[async_trait(?Send)]
-impl<S: Servers> Backend for OnRedis<S> {
+impl<S: Servers, P: Program> Backend for OnRedis<S, P> {
     async fn mk() -> Self {
         static NAMES: AtomicU64 = AtomicU64::new(0);
         let namespace = format!("suite-{}", NAMES.fetch_add(1, Ordering::Relaxed));
-        Self { servers: S::mk().await, namespace, kind: PhantomData }
+        let servers = S::mk(P::PROGRAM).await;
+        let url = servers.url_in(&namespace).await;
+        Self { servers, namespace, url, program: PhantomData }
     }
 
     async fn open(&self) -> Arc<dyn Journal> {
-        let journal = RedisJournal::open(mk_options(&self.servers.url(), &self.namespace)).unwrap();
+        let journal = RedisJournal::open(mk_options(&self.url, &self.namespace)).unwrap();
         journal.connected().await;
         Arc::new(Patient(journal))
     }

@@ -12,7 +12,8 @@ use withheld::journal::{Damage, Hash, Journal, JournalReader, Position, ReadErro
 use withheld::record::snapshot::SnapshotFile;
 
 use super::{Record, ended};
-use crate::journal::on_redis::{Servers as _, mk_options};
+use crate::journal::on_redis::mk_options;
+use crate::redis::acl::ServiceUser;
 use crate::redis::servers::RedisServer;
 
 /// Bits of a few bytes, as many as asked for of each byte, so that each bit has its turn.
@@ -189,10 +190,11 @@ async fn a_bit_of_the_write_ahead_log_is_found_by_the_checkpoint() {
 async fn a_bit_of_an_entry_on_redis_is_found() {
     let rows = rows(&Record::written().await.journal()).await;
     let server = RedisServer::start().await;
-    let journal = RedisJournal::open(mk_options(&server.url(), "flips")).unwrap();
+    let url = server.url_as(&ServiceUser::in_namespace("flips")).await;
+    let journal = RedisJournal::open(mk_options(&url, "flips")).unwrap();
     journal.connected().await;
     let end = journal.append(Position::START, rows.iter().map(|(_, payload)| payload.clone()).collect()).await.unwrap();
-    let mut redis = server.primary("").await;
+    let mut redis = server.connection().await.unwrap();
     let rewrite = |rows: Vec<(Vec<u8>, Vec<u8>)>| {
         let mut rewrite = redis::pipe();
         rewrite.atomic().cmd("DEL").arg("{flips}:journal");

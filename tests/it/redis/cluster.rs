@@ -8,9 +8,11 @@ use std::net::Ipv4Addr;
 use redis::Value;
 
 use self::migration::SlotMove;
+use super::acl::ServiceUser;
 use super::ports::Port;
 use super::proxy::Proxy;
 use super::servers::RedisServer;
+use super::setup::Setup;
 use super::{eventually, loopback, until};
 
 const PRIMARIES: usize = 3;
@@ -29,6 +31,7 @@ pub struct Cluster {
     buses: Vec<Port>,
     /// In front of each node and of its talk, or none.
     proxies: Vec<NodeProxies>,
+    scheme: &'static str,
 }
 
 struct NodeProxies {
@@ -45,24 +48,33 @@ struct Seen {
 impl Cluster {
     /// Starts one, ready and level: nodes 0 to 2 are primaries, node `i + 3` the replica of node `i`.
     pub async fn start() -> Self {
-        Self::mk(false, &[]).await
+        Self::start_as(&Setup::default()).await
     }
 
     /// The same with more lines in the nodes' configuration.
     pub async fn start_with(lines: &[&str]) -> Self {
-        Self::mk(false, lines).await
+        Self::start_as(&Setup { lines, ..Setup::default() }).await
+    }
+
+    /// The same of any kind.
+    pub async fn start_as(setup: &Setup<'_>) -> Self {
+        Self::mk(false, setup).await
     }
 
     /// The same; clients and nodes reach each node through its proxies.
     pub async fn start_proxied() -> Self {
-        Self::mk(true, &[]).await
+        Self::mk(true, &Setup::default()).await
     }
 
-    async fn mk(proxied: bool, lines: &[&str]) -> Self {
-        let mut cluster = Self { nodes: Vec::new(), ids: Vec::new(), buses: Vec::new(), proxies: Vec::new() };
+    async fn mk(proxied: bool, setup: &Setup<'_>) -> Self {
+        let scheme = if setup.tls.is_some() { "rediss" } else { "redis" };
+        let mut cluster = Self { nodes: Vec::new(), ids: Vec::new(), buses: Vec::new(), proxies: Vec::new(), scheme };
         for i in 0..NODES {
             let (port, bus) = (Port::reserve(), Port::reserve());
-            let mut lines: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
+            let mut lines = setup.all_lines(&port);
+            if setup.tls.is_some() {
+                lines.push("tls-cluster yes".to_owned());
+            }
             lines.extend([
                 "cluster-enabled yes".to_owned(),
                 format!("cluster-port {}", bus.number()),
@@ -81,7 +93,7 @@ impl Cluster {
                 lines.push(format!("cluster-announce-bus-port {}", proxies.bus.port()));
                 cluster.proxies.push(proxies);
             }
-            let node = RedisServer::start_on(port, &lines).await;
+            let node = RedisServer::start_on(port, setup, ServiceUser::shipped().on_cluster(), &lines).await;
             cluster.ids.push(node.ask(&["CLUSTER", "MYID"]).await);
             cluster.nodes.push(node);
             cluster.buses.push(bus);
@@ -164,8 +176,20 @@ impl Cluster {
 
     /// Where the service finds it.
     pub fn url(&self) -> String {
+        self.url_by(&ServiceUser::shipped())
+    }
+
+    /// The URL for another user, who is there from now on.
+    pub async fn url_as(&self, service: &ServiceUser) -> String {
+        for node in &self.nodes {
+            node.add_user(service).await;
+        }
+        self.url_by(service)
+    }
+
+    fn url_by(&self, service: &ServiceUser) -> String {
         let nodes: Vec<String> = (0..NODES).map(|i| format!("127.0.0.1:{}", self.announced(i).0)).collect();
-        format!("redis+cluster://{}", nodes.join(","))
+        format!("{}+cluster://{}{}", self.scheme, service.login(), nodes.join(","))
     }
 
     pub fn node(&self, i: usize) -> &RedisServer {

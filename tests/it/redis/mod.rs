@@ -1,14 +1,17 @@
-//! Real Redis for the tests: single servers, Sentinel groups and clusters on ports of their own, and what can go wrong
-//! with them and with the way to them.
+//! Real Redis and Valkey for the tests: single servers, Sentinel groups and clusters on ports of their own, and what can go
+//! wrong with them and with the way to them.
 //!
 //! Nothing here knows the service: it starts servers, breaks them, and looks at them from outside.
 
+pub mod acl;
 pub mod cluster;
 pub mod ports;
 mod process;
+pub mod program;
 pub mod proxy;
 pub mod sentinel;
 pub mod servers;
+pub mod setup;
 pub mod tls;
 
 use std::fmt::Display;

@@ -9,13 +9,15 @@ use std::ops::Range;
 
 use redis::Value;
 
+use super::acl::ServiceUser;
 use super::ports::Port;
 use super::proxy::Proxy;
 use super::servers::RedisServer;
+use super::setup::Setup;
 use super::{eventually, loopback, until};
 
-/// What the group is called.
-pub const NAME: &str = "mymaster";
+/// What the group is called, in deploy/redis/sentinel.conf too.
+pub const NAME: &str = "withheld";
 
 const SERVERS: Range<usize> = 0..3;
 const SENTINELS: Range<usize> = 0..3;
@@ -48,29 +50,36 @@ pub struct SentinelGroup {
     servers: Vec<RedisServer>,
     /// One for each server, or none.
     proxies: Vec<Proxy>,
+    scheme: &'static str,
 }
 
 impl SentinelGroup {
     /// Starts one, in which server 0 is the primary, and waits until everybody knows everybody.
     pub async fn start() -> Self {
-        Self::mk(false, &[]).await
+        Self::start_as(&Setup::default()).await
     }
 
     /// The same with more lines in the servers' configuration.
     pub async fn start_with(lines: &[&str]) -> Self {
-        Self::mk(false, lines).await
+        Self::start_as(&Setup { lines, ..Setup::default() }).await
+    }
+
+    /// The same of any kind.
+    pub async fn start_as(setup: &Setup<'_>) -> Self {
+        Self::mk(false, setup).await
     }
 
     /// The same; clients, Sentinels and replicas reach each server through its proxy.
     pub async fn start_proxied() -> Self {
-        Self::mk(true, &[]).await
+        Self::mk(true, &Setup::default()).await
     }
 
-    async fn mk(proxied: bool, lines: &[&str]) -> Self {
-        let mut group = Self { sentinels: Vec::new(), servers: Vec::new(), proxies: Vec::new() };
+    async fn mk(proxied: bool, setup: &Setup<'_>) -> Self {
+        let scheme = if setup.tls.is_some() { "rediss" } else { "redis" };
+        let mut group = Self { sentinels: Vec::new(), servers: Vec::new(), proxies: Vec::new(), scheme };
         for i in SERVERS {
             let port = Port::reserve();
-            let mut lines: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
+            let mut lines = setup.all_lines(&port);
             lines.push(format!("bind-source-addr {}", group.source(i)));
             // Else it is looked for where it speaks from.
             lines.push("replica-announce-ip 127.0.0.1".to_owned());
@@ -79,7 +88,7 @@ impl SentinelGroup {
                 lines.push(format!("replica-announce-port {}", proxy.port()));
                 group.proxies.push(proxy);
             }
-            group.servers.push(RedisServer::start_on(port, &lines).await);
+            group.servers.push(RedisServer::start_on(port, setup, ServiceUser::shipped(), &lines).await);
         }
         let primary = group.announced(0).to_string();
         for replica in &group.servers[1..] {
@@ -89,15 +98,15 @@ impl SentinelGroup {
             replica.catch_up_with(&group.servers[0]).await;
         }
         for i in SENTINELS {
-            let sentinel = RedisServer::start_sentinel(&[
+            let lines = [
                 format!("bind-source-addr {}", group.sentinel_source(i)),
                 "sentinel announce-ip 127.0.0.1".to_owned(),
                 format!("sentinel monitor {NAME} 127.0.0.1 {primary} {QUORUM}"),
                 format!("sentinel down-after-milliseconds {NAME} {}", DOWN_AFTER[i]),
                 format!("sentinel failover-timeout {NAME} 1000"),
                 format!("sentinel parallel-syncs {NAME} 2"),
-            ])
-            .await;
+            ];
+            let sentinel = RedisServer::start_sentinel(setup, &lines).await;
             look_often(&sentinel).await;
             group.sentinels.push(sentinel);
         }
@@ -107,8 +116,20 @@ impl SentinelGroup {
 
     /// Where the service finds it.
     pub fn url(&self) -> String {
+        self.url_by(&ServiceUser::shipped())
+    }
+
+    /// The URL for another user, who is there from now on. To the Sentinels the service is who it always is.
+    pub async fn url_as(&self, service: &ServiceUser) -> String {
+        for server in &self.servers {
+            server.add_user(service).await;
+        }
+        self.url_by(service)
+    }
+
+    fn url_by(&self, service: &ServiceUser) -> String {
         let sentinels: Vec<String> = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port())).collect();
-        format!("redis+sentinel://{}/{NAME}", sentinels.join(","))
+        format!("{}+sentinel://{}{}/{NAME}", self.scheme, service.login(), sentinels.join(","))
     }
 
     pub fn server(&self, i: usize) -> &RedisServer {

@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, Value};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::acl::{self, ServiceUser};
 use super::ports::Port;
 use super::process::Process;
+use super::program::ServerProgram;
+use super::proxy::Proxy;
+use super::setup::{Setup, tls_lines};
 use super::tls::Certificates;
 use super::{PATIENCE, eventually, until};
 
@@ -28,85 +33,104 @@ repl-ping-replica-period 1
 enable-debug-command yes
 ";
 
-/// The user that the harness itself is, where the default user is off.
-const HARNESS: (&str, &str) = ("harness", "of-the-tests-alone");
+/// Who may do what there.
+enum Access {
+    /// Everybody everything.
+    Open,
+    /// As deploy/redis ships it.
+    Shipped(ServiceUser),
+    /// The same, of a Sentinel.
+    Sentinel,
+}
 
-/// The user that [`RedisServer::start_acl`] makes for the service.
-pub const ACL_USER: (&str, &str) = ("withheld", "correct-horse");
+impl Access {
+    /// The harness's own user, who may do everything.
+    const fn keeper(&self) -> Option<acl::User> {
+        match self {
+            Self::Open => None,
+            Self::Shipped(_) => Some(acl::KEEPER),
+            Self::Sentinel => Some(acl::SENTINEL),
+        }
+    }
+}
 
 /// A redis-server; killed when dropped.
+///
+/// The service is the user `withheld` there, with the rights that deploy/redis ships, and nobody else is let in but the
+/// harness.
 pub struct RedisServer {
     process: Mutex<Option<Process>>,
     dir: TempDir,
     port: Port,
     scheme: &'static str,
-    /// The user and password that the service needs.
-    user: Option<(&'static str, &'static str)>,
+    access: Access,
+    program: ServerProgram,
     arguments: &'static [&'static str],
 }
 
 impl RedisServer {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
-        Self::start_with(&[]).await
+        Self::start_as(&Setup::default()).await
     }
 
-    /// The same with more lines in its configuration, as `"maxmemory 2mb"`; a later line replaces an earlier one.
+    /// The same with more lines in its configuration.
     pub async fn start_with(lines: &[&str]) -> Self {
-        Self::mk(Port::reserve(), lines).started().await
+        Self::start_as(&Setup { lines, ..Setup::default() }).await
+    }
+
+    /// The same of any kind.
+    pub async fn start_as(setup: &Setup<'_>) -> Self {
+        let port = Port::reserve();
+        let lines = setup.all_lines(&port);
+        Self::start_on(port, setup, ServiceUser::shipped(), &lines).await
     }
 
     /// One that speaks only TLS. With `client_certificates` it refuses who has none of the same authority.
-    pub async fn start_tls(certificates: &Certificates, client_certificates: bool) -> Self {
+    pub async fn start_tls(program: ServerProgram, certificates: &Certificates, client_certificates: bool) -> Self {
         let port = Port::reserve();
-        let lines = [
-            "port 0".to_owned(),
-            format!("tls-port {}", port.number()),
-            format!("tls-cert-file {}", certificates.server_cert().display()),
-            format!("tls-key-file {}", certificates.server_key().display()),
-            format!("tls-ca-cert-file {}", certificates.ca().display()),
-            format!("tls-auth-clients {}", if client_certificates { "yes" } else { "no" }),
-        ];
-        Self { scheme: "rediss", ..Self::mk(port, &lines) }.started().await
+        let lines = tls_lines(certificates, &port, client_certificates);
+        let setup = Setup { program, tls: Some(certificates), lines: &[] };
+        Self::start_on(port, &setup, ServiceUser::shipped(), &lines).await
     }
 
-    /// One on which the service is [`ACL_USER`], may touch only the keys `{withheld}:*`, and may do only what these
-    /// rules allow it, as `"+xadd"`, `"+@read"` or `"&channel"`. Nobody else may do anything.
-    pub async fn start_acl(rules: &[&str]) -> Self {
-        let (user, password) = ACL_USER;
-        let lines = [
-            "user default off".to_owned(),
-            format!("user {} on >{} ~* &* +@all", HARNESS.0, HARNESS.1),
-            format!("user {user} on >{password} ~{{withheld}}:* resetchannels -@all {}", rules.join(" ")),
-        ];
-        Self { user: Some(ACL_USER), ..Self::mk(Port::reserve(), &lines) }.started().await
+    /// One on which everybody may do everything, for who wants a Redis and no journal.
+    pub async fn start_open(lines: &[&str]) -> Self {
+        Self::configured(Port::reserve(), &Setup::default(), Access::Open, DURABLE, lines).started().await
     }
 
     /// On a port chosen before, because others are told of it first.
-    pub(super) async fn start_on(port: Port, lines: &[String]) -> Self {
-        Self::mk(port, lines).started().await
+    pub(super) async fn start_on(port: Port, setup: &Setup<'_>, service: ServiceUser, lines: &[String]) -> Self {
+        let lines = [&acl::replication_lines(), lines].concat();
+        Self::configured(port, setup, Access::Shipped(service), DURABLE, &lines).started().await
     }
 
     /// A Sentinel, which is the same program.
-    pub(super) async fn start_sentinel(lines: &[String]) -> Self {
-        Self { arguments: &["--sentinel"], ..Self::configured(Port::reserve(), "", lines) }.started().await
-    }
-
-    fn mk(port: Port, lines: &[impl AsRef<str>]) -> Self {
-        Self::configured(port, DURABLE, lines)
+    pub(super) async fn start_sentinel(setup: &Setup<'_>, lines: &[String]) -> Self {
+        let port = Port::reserve();
+        let tls = setup.tls.map(|certificates| tls_lines(certificates, &port, true)).unwrap_or_default();
+        let lines = [&tls, lines, &acl::sentinel_lines()].concat();
+        let configured = Self::configured(port, setup, Access::Sentinel, "", &lines);
+        Self { arguments: &["--sentinel"], ..configured }.started().await
     }
 
     /// Not started yet. The file is the server's own from here on: Sentinel has it rewritten, and a restart reads that.
-    fn configured(port: Port, defaults: &str, lines: &[impl AsRef<str>]) -> Self {
+    fn configured(port: Port, setup: &Setup<'_>, access: Access, defaults: &str, lines: &[impl AsRef<str>]) -> Self {
         let dir = TempDir::new().unwrap();
         let mut file = format!("port {}\nbind 127.0.0.1\nprotected-mode no\n{defaults}", port.number());
         for line in [format!("dir {}", dir.path().display()), format!("unixsocket {}", socket(dir.path()).display())] {
             file.push_str(&line);
             file.push('\n');
         }
+        if let Access::Shipped(service) = &access {
+            let users = dir.path().join("users.acl");
+            std::fs::write(&users, acl::users(service)).unwrap();
+            file.push_str(&format!("aclfile {}\n", users.display()));
+        }
         lines.iter().for_each(|line| file.extend([line.as_ref(), "\n"]));
         std::fs::write(dir.path().join("redis.conf"), file).unwrap();
-        Self { process: Mutex::new(None), dir, port, scheme: "redis", user: None, arguments: &[] }
+        let scheme = if setup.tls.is_some() { "rediss" } else { "redis" };
+        Self { process: Mutex::new(None), dir, port, scheme, access, program: setup.program, arguments: &[] }
     }
 
     async fn started(self) -> Self {
@@ -120,8 +144,29 @@ impl RedisServer {
 
     /// Where the service finds it, and as whom.
     pub fn url(&self) -> String {
-        let user = self.user.map(|(user, password)| format!("{user}:{password}@")).unwrap_or_default();
-        format!("{}://{user}127.0.0.1:{}", self.scheme, self.port())
+        self.url_at(self.port())
+    }
+
+    /// The same by way of a proxy in front of it.
+    pub fn url_through(&self, proxy: &Proxy) -> String {
+        self.url_at(proxy.port())
+    }
+
+    fn url_at(&self, port: u16) -> String {
+        let login = if let Access::Shipped(service) = &self.access { service.login() } else { String::new() };
+        format!("{}://{login}127.0.0.1:{port}", self.scheme)
+    }
+
+    /// The URL for another user, who is there from now on.
+    pub async fn url_as(&self, service: &ServiceUser) -> String {
+        self.add_user(service).await;
+        format!("{}://{}127.0.0.1:{}", self.scheme, service.login(), self.port())
+    }
+
+    /// Lets another user of the service in, also after a restart.
+    pub async fn add_user(&self, service: &ServiceUser) {
+        self.command(&[&["ACL", "SETUSER"], service.words().as_slice()].concat()).await;
+        self.command(&["ACL", "SAVE"]).await;
     }
 
     /// What it has logged so far, over all its lives.
@@ -183,10 +228,10 @@ impl RedisServer {
         self.spawn();
         let answers = async || {
             let ended = self.process.lock().unwrap().as_mut().is_none_or(Process::ended);
-            assert!(!ended, "redis-server stopped at once:\n{}", self.log());
+            assert!(!ended, "it stopped at once:\n{}", self.log());
             self.try_command::<()>(&["PING"]).await.ok()
         };
-        eventually(format!("redis-server on port {} answers", self.port()), answers).await;
+        eventually(format!("the server on port {} answers", self.port()), answers).await;
     }
 
     /// Starts it again without waiting, so that it can be met while it is loading.
@@ -195,7 +240,7 @@ impl RedisServer {
         assert!(process.is_none(), "the server on port {} is already running", self.port());
         let mut arguments = vec!["./redis.conf"];
         arguments.extend(self.arguments);
-        *process = Some(Process::spawn(&program(), &arguments, self.dir.path(), &self.log_file()));
+        *process = Some(Process::spawn(&self.program.file(), &arguments, self.dir.path(), &self.log_file()));
     }
 
     /// The file that the latest writes are appended to.
@@ -215,21 +260,28 @@ impl RedisServer {
         file.set_len(length.checked_sub(bytes).expect("the file is shorter than that")).unwrap();
     }
 
-    /// Runs a command with all rights and by a way of its own, a socket in the server's directory: no proxy, no TLS.
-    /// Each has a new connection: WAIT and WATCH, which look at what theirs did before, are of no use.
+    /// A connection with all rights and by a way of its own, a socket in the server's directory: no proxy, no TLS.
+    ///
+    /// # Errors
+    /// What the server answered, or that it did not.
+    pub async fn connection(&self) -> RedisResult<MultiplexedConnection> {
+        let mut url = format!("unix://{}", socket(self.dir.path()).display());
+        if let Some(acl::User { name, password }) = self.access.keeper() {
+            url = format!("{url}?user={name}&pass={password}");
+        }
+        let patient = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(None);
+        Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await
+    }
+
+    /// Runs a command on such a connection. Each has a new one: WAIT and WATCH, which look at what theirs did before, are
+    /// of no use.
     ///
     /// # Errors
     /// What the server answered, or that it did not.
     pub async fn try_command<T: FromRedisValue>(&self, command: &[&str]) -> RedisResult<T> {
-        let mut url = format!("unix://{}", socket(self.dir.path()).display());
-        if self.user.is_some() {
-            url = format!("{url}?user={}&pass={}", HARNESS.0, HARNESS.1);
-        }
-        let patient = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(None);
-        let mut connection = Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?;
         let mut request = redis::Cmd::new();
         request.arg(command);
-        request.query_async(&mut connection).await
+        request.query_async(&mut self.connection().await?).await
     }
 
     /// The same, and the answer in a type of choice; the test fails if there is none.
@@ -254,6 +306,12 @@ impl RedisServer {
         let port = self.port();
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let acl::User { name, password } = acl::REPLICATION;
+            stream.write_all(format!("AUTH {name} {password}\r\n").as_bytes()).await.unwrap();
+            // A server with an answer under way refuses PSYNC.
+            let mut answer = [0; 5];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"+OK\r\n");
             stream.write_all(b"PSYNC ? -1\r\n").await.unwrap();
             let (mut from, mut to) = stream.split();
             let hear = async { tokio::io::copy(&mut from, &mut tokio::io::sink()).await.map(drop) };
@@ -286,15 +344,6 @@ fn fields(info: &str) -> HashMap<String, String> {
 
 fn socket(dir: &Path) -> PathBuf {
     dir.join("redis.sock")
-}
-
-/// The server on the path, or the one that `scripts/install-test-deps` has put aside.
-fn program() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-redis");
-    let mut dirs = std::env::split_paths(&path).chain([own]);
-    let found = dirs.find_map(|dir| Some(dir.join("redis-server")).filter(|program| program.is_file()));
-    found.expect("redis-server is not installed: run `make test`, which installs it")
 }
 
 mod tests;

@@ -19,11 +19,13 @@ impl Certificates {
         std::fs::write(made.ca(), authority.pem()).unwrap();
         let server = named("redis", &["127.0.0.1", "localhost"]);
         let client = named("withheld", &[]);
-        for (mut params, usage, cert, key) in [
-            (server, ExtendedKeyUsagePurpose::ServerAuth, made.server_cert(), made.server_key()),
-            (client, ExtendedKeyUsagePurpose::ClientAuth, made.client_cert(), made.client_key()),
+        let (serves, calls) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
+        for (mut params, usages, cert, key) in [
+            // A replica, a Sentinel and a cluster node are clients of other servers by the same certificate.
+            (server, vec![serves, calls.clone()], made.server_cert(), made.server_key()),
+            (client, vec![calls], made.client_cert(), made.client_key()),
         ] {
-            params.insert_extended_key_usage(usage);
+            params.extended_key_usages = usages;
             let keys = KeyPair::generate().unwrap();
             std::fs::write(cert, params.signed_by(&keys, &authority).unwrap().pem()).unwrap();
             std::fs::write(key, keys.serialize_pem()).unwrap();

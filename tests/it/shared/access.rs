@@ -1,50 +1,20 @@
-//! Who may, and what must be so: TLS, ACL users, namespaces, and servers that would lose what is acknowledged.
+//! Who may, and what must be so: ACL users, namespaces, and servers that would lose what is acknowledged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{apply, look, mk_dir, on, refused_at_once, serving_on};
 use crate::harness::Service;
-use crate::redis::servers::{ACL_USER, RedisServer};
-use crate::redis::tls::Certificates;
+use crate::redis::acl::{SERVICE, ServiceUser};
+use crate::redis::servers::RedisServer;
 use crate::redis::until;
 
-/// What the documentation tells an administrator to allow.
-const RIGHTS: &[&str] = &[
-    "resetkeys",
-    "~{withheld}:*",
-    "resetchannels",
-    "-@all",
-    "+evalsha",
-    "+script|load",
-    "+xadd",
-    "+xrange",
-    "+xrevrange",
-    "+xread",
-    "+wait",
-    "+get",
-    "+set",
-    "+del",
-    "+hset",
-    "+hget",
-    "+hmget",
-    "+expire",
-    "+persist",
-    "+multi",
-    "+exec",
-    "+info",
-    "+config|get",
-    "+ping",
-    "+select",
-];
-
 #[tokio::test(flavor = "multi_thread")]
-async fn an_acl_user_with_the_documented_rights_can_do_everything_and_another_namespace_nothing() {
-    let (redis, dirs) = (RedisServer::start_acl(RIGHTS).await, [mk_dir(), mk_dir()]);
-    let (user, password) = ACL_USER;
+async fn the_user_of_the_shipped_acl_can_do_everything_and_in_another_namespace_nothing() {
+    let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
     let bare = format!("redis://127.0.0.1:{}", redis.port());
-    let mut command = on(&bare, &dirs[0], &["--redis-user", user, "--snapshot-every", "2"]);
+    let mut command = on(&bare, &dirs[0], &["--redis-user", SERVICE.name, "--snapshot-every", "2"]);
     let service = Service::of({
-        command.env("WITHHELD_REDIS_PASSWORD", password);
+        command.env("WITHHELD_REDIS_PASSWORD", SERVICE.password);
         command
     });
     service.serving().await;
@@ -52,36 +22,21 @@ async fn an_acl_user_with_the_documented_rights_can_do_everything_and_another_na
         apply(&service, &format!("order-{n}"), n).await.unwrap();
     }
     until("the snapshot is shared", async || service.log().contains("snapshot shared")).await;
-    assert!(!service.log().contains(password), "no password in the log");
+    assert!(!service.log().contains(SERVICE.password), "no password in the log");
 
     let elsewhere = Service::of(on(&redis.url(), &dirs[1], &["--redis-namespace", "elsewhere"]));
-    until("it says why", async || elsewhere.log().contains("no permissions")).await;
-    assert!(!elsewhere.log().contains(password), "no password in the log");
+    until("it says why", async || elsewhere.log().contains("NoPerm")).await;
+    assert!(!elsewhere.log().contains(SERVICE.password), "no password in the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_told_and_tried_again() {
-    let (redis, dir) = (RedisServer::start_acl(RIGHTS).await, mk_dir());
+    let (redis, dir) = (RedisServer::start().await, mk_dir());
     let url = format!("redis://withheld:wrong-horse@127.0.0.1:{}", redis.port());
     let service = Service::of(on(&url, &dir, &[]));
     until("it says why", async || service.log().contains("no link to Redis")).await;
     let log = service.log();
     assert!(log.contains("authentication failed") && !log.contains("wrong-horse"), "{log}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tls_with_client_certificates() {
-    let (certificates, dirs) = (Certificates::mk(), [mk_dir(), mk_dir(), mk_dir()]);
-    let redis = RedisServer::start_tls(&certificates, true).await;
-    let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
-    let (ca, cert, key) = (path(certificates.ca()), path(certificates.client_cert()), path(certificates.client_key()));
-    let flags = ["--redis-ca", &ca, "--redis-cert", &cert, "--redis-key", &key];
-    let service = serving_on(&redis.url(), &dirs[0], &flags).await;
-    assert_eq!(apply(&service, "one", 1).await.unwrap().revision, 1);
-    for (dir, flags) in [(&dirs[1], [].as_slice()), (&dirs[2], &["--redis-ca", &ca])] {
-        let refused = Service::of(on(&redis.url(), dir, flags));
-        until("it says why", async || refused.log().contains("no link to Redis")).await;
-    }
 }
 
 #[test]
@@ -167,8 +122,10 @@ async fn a_server_that_is_full_refuses_and_keeps_what_it_has() {
 #[tokio::test(flavor = "multi_thread")]
 async fn namespaces_share_a_server_and_know_nothing_of_each_other() {
     let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
-    let staging = serving_on(&redis.url(), &dirs[0], &["--redis-namespace", "staging"]).await;
-    let production = serving_on(&redis.url(), &dirs[1], &["--redis-namespace", "production"]).await;
+    let url = async |namespace| redis.url_as(&ServiceUser::in_namespace(namespace)).await;
+    let (staging, production) = (url("staging").await, url("production").await);
+    let staging = serving_on(&staging, &dirs[0], &["--redis-namespace", "staging"]).await;
+    let production = serving_on(&production, &dirs[1], &["--redis-namespace", "production"]).await;
     assert_eq!(apply(&staging, "one", 1).await.unwrap().revision, 1);
     assert_eq!(apply(&production, "two", 2).await.unwrap().revision, 1);
     assert!(look(&staging, 1).await.0 && !look(&staging, 2).await.0);

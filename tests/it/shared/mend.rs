@@ -126,7 +126,7 @@ fn suspend(service: &Service, signal: &str) {
 
 /// What a failover to a server without the last entries does: the journal ends earlier.
 async fn forget_after(redis: &RedisServer, keep: usize) {
-    let mut connection = redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = redis.connection().await.unwrap();
     let (journal, settled) = ("{withheld}:journal", "{withheld}:settled");
     let entries: Vec<(String, Vec<Vec<u8>>)> =
         redis::cmd("XRANGE").arg(journal).arg("-").arg("+").query_async(&mut connection).await.unwrap();

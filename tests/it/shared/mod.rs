@@ -3,7 +3,10 @@
 mod access;
 mod mend;
 mod outage;
+mod rights;
+mod sentinels;
 mod shelf;
+mod tls;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,6 +16,7 @@ use tonic::{Code, Status};
 use withheld::pb::v1 as pb;
 
 use crate::harness::{BINARY, Service, create_journal, mk_accounts, mk_apply, mk_batch, mk_order, refusal};
+use crate::redis::acl::log_in_to_sentinels;
 use crate::redis::until;
 use crate::scrape::Scrape;
 
@@ -26,6 +30,7 @@ fn on(url: &str, dir: &TempDir, flags: &[&str]) -> Command {
         .arg(dir.path().join("state.snapshot"))
         .args(flags)
         .env("RUST_LOG", "info");
+    log_in_to_sentinels(&mut command);
     command
 }
 

@@ -86,7 +86,7 @@ async fn a_line_that_goes_dead_without_a_word_is_noticed_and_a_new_one_taken() {
     let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
     let proxy = Proxy::start(redis.port());
     let near = serving_on(&redis.url(), &dirs[0], &[]).await;
-    let far = serving_on(&proxy.url(), &dirs[1], &["--stale-after", "800ms"]).await;
+    let far = serving_on(&redis.url_through(&proxy), &dirs[1], &["--stale-after", "800ms"]).await;
     for way in [Way::Both, Way::ToClient, Way::ToServer] {
         until("it is live", async || look(&far, 1).await.1.liveness() == pb::Liveness::Live).await;
         proxy.set(way, Flow::Blackhole);
@@ -103,7 +103,7 @@ async fn a_line_that_goes_dead_without_a_word_is_noticed_and_a_new_one_taken() {
 async fn a_slow_line_is_slow_and_nothing_else() {
     let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
     let proxy = Proxy::start(redis.port());
-    let far = serving_on(&proxy.url(), &dirs[0], &[]).await;
+    let far = serving_on(&redis.url_through(&proxy), &dirs[0], &[]).await;
     proxy.set(Way::Both, Flow::Delay(Duration::from_millis(60)));
     for n in 1..=5 {
         assert_eq!(apply(&far, &format!("slow-{n}"), n).await.unwrap().revision, n);
@@ -117,7 +117,7 @@ async fn a_slow_line_is_slow_and_nothing_else() {
 async fn a_line_cut_around_an_append_costs_no_truth() {
     let (redis, dir) = (RedisServer::start().await, mk_dir());
     let proxy = Proxy::start(redis.port());
-    let service = serving_on(&proxy.url(), &dir, &["--write-limit", "20s"]).await;
+    let service = serving_on(&redis.url_through(&proxy), &dir, &["--write-limit", "20s"]).await;
     let mut revision = 0;
     for (n, cut) in (1_u64..).zip([Some(0), Some(3), Some(12), None].into_iter().cycle().take(12)) {
         let order = format!("cut-{n}");

@@ -1,6 +1,7 @@
 //! The migration of a slot, as `redis-cli --cluster reshard` does it, in steps.
 
 use super::super::PATIENCE;
+use super::super::acl::{KEEPER, User};
 use super::{Cluster, NODES};
 
 /// A slot on its way to another node.
@@ -23,7 +24,8 @@ impl SlotMove<'_> {
                 break;
             }
             let patience = PATIENCE.as_millis().to_string();
-            let mut command = vec!["MIGRATE", "127.0.0.1", &to, "", "0", &patience, "KEYS"];
+            let User { name, password } = KEEPER;
+            let mut command = vec!["MIGRATE", "127.0.0.1", &to, "", "0", &patience, "AUTH2", name, password, "KEYS"];
             command.extend(keys.iter().map(String::as_str));
             from.command(&command).await;
             moved += keys.len();

@@ -23,7 +23,7 @@ async fn incr(connection: &MultiplexedConnection, key: &str) -> RedisResult<u64>
 }
 
 async fn mk() -> (RedisServer, Proxy) {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_open(&[]).await;
     let proxy = Proxy::start(server.port());
     (server, proxy)
 }
@@ -116,7 +116,7 @@ async fn connections_are_cut_and_refused_at_once() {
     let connection = connect(&proxy).await.unwrap();
     assert_eq!(incr(&connection, "key").await.unwrap(), 1);
     // Others go elsewhere now; this one stays.
-    let elsewhere = RedisServer::start().await;
+    let elsewhere = RedisServer::start_open(&[]).await;
     proxy.retarget(elsewhere.port());
     assert_eq!(incr(&connect(&proxy).await.unwrap(), "key").await.unwrap(), 1);
     assert_eq!(incr(&connection, "key").await.unwrap(), 2);

@@ -70,8 +70,8 @@ async fn over_tls_it_wants_its_authority_and_if_told_so_a_client_certificate() {
     let identity = |from: &Certificates| {
         Some(ClientTlsConfig { client_cert: read(from.client_cert()), client_key: read(from.client_key()) })
     };
-    for required in [false, true] {
-        let server = RedisServer::start_tls(&certificates, required).await;
+    for (program, required) in ServerProgram::WITH_TLS.into_iter().flat_map(|one| [(one, false), (one, true)]) {
+        let server = RedisServer::start_tls(program, &certificates, required).await;
         assert!(server.url().starts_with("rediss://"));
         let client = |from: &Certificates, client_tls| {
             Client::build_with_tls(server.url(), TlsCertificates { client_tls, root_cert: Some(read(from.ca())) })
@@ -86,15 +86,31 @@ async fn over_tls_it_wants_its_authority_and_if_told_so_a_client_certificate() {
 }
 
 #[tokio::test]
-async fn with_an_acl_the_service_may_do_what_it_needs_and_nobody_else_anything() {
-    let server = RedisServer::start_acl(&["+ping", "+get", "+set"]).await;
-    let mut service = Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let mut run = async |words: &[&str]| redis::Cmd::new().arg(words).query_async::<Value>(&mut service).await;
-    run(&["SET", "{withheld}:key", "value"]).await.unwrap();
-    for denied in [&["SET", "other", "value"][..], &["DEL", "{withheld}:key"], &["CONFIG", "GET", "*"]] {
-        assert_eq!(run(denied).await.unwrap_err().code(), Some("NOPERM"), "{denied:?}");
+async fn with_the_shipped_acl_the_service_may_do_what_it_needs_and_nobody_else_anything() {
+    for program in ServerProgram::ALL {
+        let server = RedisServer::start_as(&Setup { program, ..Setup::default() }).await;
+        let run = async |url: String, words: &[&str]| {
+            let mut service = Client::open(url)?.get_multiplexed_async_connection().await?;
+            redis::Cmd::new().arg(words).query_async::<Value>(&mut service).await
+        };
+        let denied = async |url: String, words: &[&str]| run(url, words).await.unwrap_err().code().map(str::to_owned);
+        run(server.url(), &["SET", "{withheld}:key", "value"]).await.unwrap();
+        let refused: [&[&str]; 3] = [&["SET", "other", "value"], &["KEYS", "*"], &["CONFIG", "SET", "save", ""]];
+        for words in refused {
+            assert_eq!(denied(server.url(), words).await.as_deref(), Some("NOPERM"), "{words:?}");
+        }
+        let anybody = format!("redis://127.0.0.1:{}", server.port());
+        assert!(ping(Client::open(anybody)).await.unwrap_err().contains("NOAUTH"));
+        assert_eq!(server.ask::<String>(&["GET", "{withheld}:key"]).await, "value");
+
+        let mut staging = ServiceUser::in_namespace("staging");
+        let url = server.url_as(&staging).await;
+        server.kill();
+        server.restart().await;
+        run(url.clone(), &["GET", "{staging}:key"]).await.unwrap();
+        assert_eq!(denied(url, &["GET", "{withheld}:key"]).await.as_deref(), Some("NOPERM"));
+        staging = staging.without("+get");
+        let url = server.url_as(&staging).await;
+        assert_eq!(denied(url, &["GET", "{staging}:key"]).await.as_deref(), Some("NOPERM"));
     }
-    let anybody = format!("redis://127.0.0.1:{}", server.port());
-    assert!(ping(Client::open(anybody)).await.unwrap_err().contains("NOAUTH"));
-    assert_eq!(server.ask::<String>(&["GET", "{withheld}:key"]).await, "value");
 }
