@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "withheld/v1/protection.proto",
         "withheld/v1/report.proto",
         "withheld/v1/audit.proto",
+        "withheld/v1/journal.proto",
         "withheld/v1/error.proto",
     ];
     let stored = ["withheld/journal/v1/journal.proto"];

@@ -17,7 +17,7 @@ use tonic::service::Routes;
 use tonic_types::StatusExt as _;
 use tower::Service as _;
 
-use super::{Audit, Context, Orders, Protections, Reports, Visibility};
+use super::{Audit, Context, Journals, Orders, Protections, Reports, Visibility};
 use crate::audit::keep::Checkpoints;
 use crate::audit::note::SigningKey;
 use crate::clock::Clock;
@@ -106,6 +106,7 @@ impl World {
         };
         let orders = Orders::new(context.clone(), Duration::from_hours(24));
         let protections = Protections::new(context.clone());
+        let journals = Journals::new(context.clone());
         let reports = Reports::new(context.clone());
         let key = SigningKey::generate("fuzz.example.org").unwrap();
         let checkpoints = Checkpoints::new(vec![key], replica.clone());
@@ -115,6 +116,7 @@ impl World {
             .add_service(pb::protection_service_server::ProtectionServiceServer::new(protections))
             .add_service(pb::report_service_server::ReportServiceServer::new(reports))
             .add_service(pb::audit_service_server::AuditServiceServer::new(audit))
+            .add_service(pb::journal_service_server::JournalServiceServer::new(journals))
             .add_service(pb::visibility_service_server::VisibilityServiceServer::new(visibility));
         runtime.block_on(async {
             while !replica.is_ready() {

@@ -30,7 +30,7 @@ pub struct ServeArgs {
     #[arg(help_heading = "Listeners")]
     #[arg(long, env = "WITHHELD_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// Where operators and auditors work (OrderService, ProtectionService, ReportService, AuditService); on another address than loopback only with --access
+    /// Where operators and auditors work (OrderService, ProtectionService, ReportService, AuditService, JournalService); on another address than loopback only with --access
     #[arg(help_heading = "Listeners")]
     #[arg(long, env = "WITHHELD_ADMIN_LISTEN", default_value = "127.0.0.1:50052", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,

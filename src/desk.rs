@@ -52,6 +52,8 @@ pub struct Done {
     pub revision: Revision,
     /// It had been carried out before: nothing was written now.
     pub repeated: bool,
+    /// It had an entry of its own written, now; not if it is so already.
+    pub written: bool,
     /// What it changed for viewers; empty if repeated.
     pub effect: Effect,
     /// It waits for a second person: the effect is still to come.
@@ -62,11 +64,13 @@ impl Done {
     /// What a decision comes to, made on a state at a revision.
     #[must_use]
     pub fn of(decision: &Decision, at: Revision) -> Self {
-        let nothing = Self { revision: at, repeated: false, effect: Effect::default(), pending: false };
+        let nothing = Self { revision: at, repeated: false, written: false, effect: Effect::default(), pending: false };
         match decision {
-            Decision::Write(_, effect) => Self { revision: at.next(), effect: effect.clone(), ..nothing },
+            Decision::Write(_, effect) => {
+                Self { written: true, revision: at.next(), effect: effect.clone(), ..nothing }
+            }
             Decision::Propose(_, effect) => {
-                Self { revision: at.next(), effect: effect.clone(), pending: true, ..nothing }
+                Self { written: true, revision: at.next(), effect: effect.clone(), pending: true, ..nothing }
             }
             Decision::Repeated(revision) => Self { revision: *revision, repeated: true, ..nothing },
             Decision::Nothing => nothing,

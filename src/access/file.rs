@@ -54,7 +54,9 @@ pub enum AccessError {
         value: String,
     },
     /// A credential that could be anybody's who shows none.
-    #[error("the access file `{path}` gives `{name}` {what} `{value}`, which says nothing: leave it out, or write what it is")]
+    #[error(
+        "the access file `{path}` gives `{name}` {what} `{value}`, which says nothing: leave it out, or write what it is"
+    )]
     Blank {
         /// The file.
         path: PathBuf,

@@ -100,7 +100,8 @@ const DO: Roles = Roles::of(&[Operator, Admin]);
 const APPROVE: Roles = Roles::of(&[Approver, Admin]);
 /// Who decides that an account is not protected any more.
 const UNPROTECT: Roles = Roles::of(&[Admin]);
-
+/// Who decides that no program of before is to read the journal any more.
+const UPGRADE: Roles = Roles::of(&[Admin]);
 /// Who looks at the record itself.
 const AUDIT: Roles = Roles::of(&[Auditor, Admin]);
 
@@ -134,6 +135,8 @@ pub const MATRIX: &[(&str, &str, Roles)] = &[
     ("withheld.v1.AuditService", "ListEntries", AUDIT),
     ("withheld.v1.AuditService", "VerifyJournal", AUDIT),
     ("withheld.v1.AuditService", "GetCheckpoint", AUDIT),
+    ("withheld.v1.JournalService", "GetJournal", SEE),
+    ("withheld.v1.JournalService", "UpgradeJournal", UPGRADE),
 ];
 
 /// What is asked of who calls a method.

@@ -429,6 +429,25 @@ mod tests {
     }
 
     #[test]
+    fn a_set_has_a_place_for_every_pair_of_letters_and_one_for_everywhere() {
+        let pairs: Vec<_> = (0..PAIRS as u16).map(CountryCode).collect();
+        let texts: Vec<_> = pairs.iter().map(|code| code.as_str()).collect();
+        assert_eq!((texts.len(), texts[0], texts[1], texts[675]), (676, "AA", "AB", "ZZ"));
+        assert!(pairs.iter().zip(&texts).all(|(code, text)| pair(text) == Some(*code)));
+        let all: CountrySet = pairs.iter().copied().collect();
+        assert!(all.iter().eq(pairs.iter().copied()) && !all.is_everywhere());
+        assert_eq!(all.minus(all), CountrySet::EMPTY);
+        for code in &pairs {
+            let one: CountrySet = std::iter::once(*code).collect();
+            assert_eq!(one.iter().collect::<Vec<_>>(), [*code]);
+            assert_eq!(pairs.iter().filter(|other| one.contains(**other)).count(), 1);
+            assert!(CountrySet::EVERYWHERE.contains(*code) && !CountrySet::EVERYWHERE.names(*code));
+        }
+        let kinds: std::collections::BTreeSet<_> = Viewer::all().map(Viewer::kind).collect();
+        assert!(kinds.len() == Viewer::KINDS && kinds.last() < Some(&Viewer::KINDS));
+    }
+
+    #[test]
     fn everywhere_covers_and_keeps_the_countries_it_is_joined_with() {
         let india: CountrySet = std::iter::once("IN".parse().unwrap()).collect();
         let both = india.union(CountrySet::EVERYWHERE);

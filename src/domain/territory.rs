@@ -53,7 +53,10 @@ impl Groups {
         for (row, place) in file.group.iter().zip(1..) {
             for (what, text) in [("code", &row.code), ("version", &row.version)] {
                 if text.trim().is_empty() {
-                    return Err(bad(format!("the {what} of group `{}`, number {place}, is empty: write one", row.code)));
+                    return Err(bad(format!(
+                        "the {what} of group `{}`, number {place}, is empty: write one",
+                        row.code
+                    )));
                 }
             }
         }

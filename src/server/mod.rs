@@ -35,8 +35,8 @@ use open::{Opened, create, journal, listen, places, reflection};
 
 use crate::access::{self, Guard, Refusal, Refusals};
 use crate::api::{
-    Audit, Context, Deadlines, Orders, Protections, Queries, Reports, Visibility, into_tonic, too_much_held, too_slow,
-    turned_away,
+    Audit, Context, Deadlines, Journals, Orders, Protections, Queries, Reports, Visibility, into_tonic, too_much_held,
+    too_slow, turned_away,
 };
 use crate::audit::keep::{Checkpoints, KeysError, read_keys};
 use crate::audit::log::CheckpointLog;
@@ -67,6 +67,7 @@ const ADMIN_SERVICES: &[&str] = &[
     pb::protection_service_server::SERVICE_NAME,
     pb::report_service_server::SERVICE_NAME,
     pb::audit_service_server::SERVICE_NAME,
+    pb::journal_service_server::SERVICE_NAME,
 ];
 
 /// What both listeners have beside these.
@@ -190,7 +191,9 @@ impl Running {
             pb::protection_service_server::ProtectionServiceServer::new(Protections::new(self.context.clone()));
         let reports = pb::report_service_server::ReportServiceServer::new(Reports::new(self.context.clone()));
         let audit = pb::audit_service_server::AuditServiceServer::new(self.audit.clone());
-        health.add_service(orders).add_service(protections).add_service(reports).add_service(audit)
+        let journals = pb::journal_service_server::JournalServiceServer::new(Journals::new(self.context.clone()));
+        let routes = health.add_service(orders).add_service(protections).add_service(reports);
+        routes.add_service(audit).add_service(journals)
     }
 
     /// Turns away who may not call what a listener serves, and has that recorded.

@@ -1,5 +1,8 @@
 //! The desk over a journal that can be held, raced and broken.
 
+mod formats;
+mod group;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,13 +113,13 @@ impl<J: Journal> JournalReader for Held<J> {
 
 /// A desk with its replica, over a journal.
 async fn mk_desk(journal: Arc<dyn Journal>) -> (Desk, Replica, CancellationToken) {
+    mk_desk_of(journal, Rules::builtin()).await
+}
+
+async fn mk_desk_of(journal: Arc<dyn Journal>, rules: Rules) -> (Desk, Replica, CancellationToken) {
     let replica = Replica::new(Clock::system(), Duration::from_secs(5));
-    let (desk, work) = desk::open(
-        replica.clone(),
-        Arc::clone(&journal),
-        Arc::new(ArcSwap::from_pointee(Rules::builtin())),
-        WRITE_LIMIT,
-    );
+    let (desk, work) =
+        desk::open(replica.clone(), Arc::clone(&journal), Arc::new(ArcSwap::from_pointee(rules)), WRITE_LIMIT);
     tokio::spawn(work);
     let stop = CancellationToken::new();
     tokio::spawn(replica::run(replica.clone(), journal, Snapshots::none(), Lineage::default(), stop.clone()));

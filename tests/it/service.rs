@@ -46,6 +46,7 @@ async fn health_is_told_on_both_listeners_for_the_whole_and_each_service() {
                 "withheld.v1.OrderService",
                 "withheld.v1.ProtectionService",
                 "withheld.v1.AuditService",
+                "withheld.v1.JournalService",
                 "withheld.v1.ReportService",
             ],
         ),

@@ -114,6 +114,7 @@ def main(proto_directory, queries, admin):
         "queries": ["withheld.v1.VisibilityService"],
         "admin": [
             "withheld.v1.AuditService",
+            "withheld.v1.JournalService",
             "withheld.v1.OrderService",
             "withheld.v1.ProtectionService",
             "withheld.v1.ReportService",

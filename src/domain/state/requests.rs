@@ -1,5 +1,7 @@
 //! The commands that are remembered, so that one that is sent again is known.
 
+use jiff::Timestamp;
+
 use crate::domain::digest::Digest;
 use crate::domain::finder::Finder;
 use crate::domain::fingerprint::{Element, Fingerprint};
@@ -14,6 +16,8 @@ struct Request {
     id: RequestId,
     digest: Digest,
     revision: Revision,
+    /// When it was written. Not known of what a snapshot of before this was kept has.
+    at: Option<Timestamp>,
 }
 
 impl Request {
@@ -47,13 +51,18 @@ impl Requests {
     }
 
     /// All of them, oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&RequestId, Digest, Revision)> {
-        self.remembered.iter().map(|request| (&request.id, request.digest, request.revision))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&RequestId, Digest, Revision, Option<Timestamp>)> {
+        self.remembered.iter().map(|request| (&request.id, request.digest, request.revision, request.at))
+    }
+
+    /// Where and when the oldest of them was written.
+    pub(super) fn oldest(&self) -> Option<(Revision, Option<Timestamp>)> {
+        self.remembered.front().map(|request| (request.revision, request.at))
     }
 
     /// Remembers one. It may be there already, and stays in its place then.
-    pub(super) fn put(&mut self, id: RequestId, digest: Digest, revision: Revision) {
-        let request = Request { id, digest, revision };
+    pub(super) fn put(&mut self, id: RequestId, digest: Digest, revision: Revision, at: Option<Timestamp>) {
+        let request = Request { id, digest, revision, at };
         self.fingerprint.add(request.element());
         if let Some(there) = self.place_of(&request.id).and_then(|at| self.remembered.get_mut(at)) {
             let before = std::mem::replace(there, request);

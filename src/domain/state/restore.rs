@@ -69,8 +69,8 @@ impl Restore {
     }
 
     /// A remembered command; oldest first.
-    pub fn request(&mut self, id: RequestId, digest: Digest, revision: Revision) {
-        self.0.requests.put(id, digest, revision);
+    pub fn request(&mut self, id: RequestId, digest: Digest, revision: Revision, at: Option<Timestamp>) {
+        self.0.requests.put(id, digest, revision, at);
     }
 
     /// The state after the entry at `revision`, which was written at `at`.

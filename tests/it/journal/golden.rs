@@ -246,7 +246,7 @@ fn golden() -> Vec<(String, Vec<u8>, String)> {
     read(FILE)
 }
 
-fn read(file: &str) -> Vec<(String, Vec<u8>, String)> {
+pub fn read(file: &str) -> Vec<(String, Vec<u8>, String)> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let line = |line: &str| {
         let mut words = line.split(' ').map(str::to_owned);

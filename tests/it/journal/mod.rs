@@ -3,6 +3,7 @@
 mod conformance;
 mod damage;
 mod golden;
+mod later;
 pub mod on_redis;
 mod sqlite;
 

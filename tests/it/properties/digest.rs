@@ -103,7 +103,7 @@ fn elements(state: &State) -> Vec<u128> {
         let (lines, last) = (upload.items.len() as u64, upload.entries.last().unwrap().0.revision);
         all.push(element(whole, 5, &[&lines.to_le_bytes(), &number(last), id.as_str().as_bytes()]));
     }
-    for (id, digest, revision) in state.requests() {
+    for (id, digest, revision, _) in state.requests() {
         all.push(element(whole, 6, &[&number(revision), digest.as_bytes(), id.as_str().as_bytes()]));
     }
     all
@@ -114,7 +114,7 @@ fn summed_up(state: &State) -> String {
 }
 
 /// Writes a snapshot anew with some of its records changed, and a checksum that is right.
-fn bend(path: &Path, mut change: impl FnMut(&mut pb::snapshot_record::Record)) {
+pub fn bend(path: &Path, mut change: impl FnMut(&mut pb::snapshot_record::Record)) {
     let bytes = std::fs::read(path).unwrap();
     let (magic, mut rest) = bytes[..bytes.len() - 32].split_at(16);
     let mut written = magic.to_vec();

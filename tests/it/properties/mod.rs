@@ -1,8 +1,8 @@
 //! Random histories of commands: what is computed from the log, in whatever way, is what the log says.
 
 mod approvals;
-mod digest;
-mod history;
+pub mod digest;
+pub mod history;
 mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,9 +142,10 @@ fn portrait(state: &State) -> String {
     let requests: Vec<_> = state.requests().collect();
     let boundaries: Vec<_> = state.boundaries_after(Timestamp::MIN).collect();
     format!(
-        "{} {} {orders:#?} {:?} {uploads:#?} {requests:?} {boundaries:?}",
+        "{} {} {} {orders:#?} {:?} {uploads:#?} {requests:?} {boundaries:?}",
         state.revision(),
         state.at(),
+        state.format(),
         state.protections()
     )
 }
