@@ -9,7 +9,6 @@ use crate::domain::decide::Command;
 use crate::domain::format::Format;
 use crate::pb::v1 as pb;
 use crate::pb::v1::journal_service_server::JournalService;
-use crate::replica::Replica;
 
 /// The service, over a context.
 #[derive(Debug, Clone)]
@@ -23,20 +22,15 @@ impl Journals {
     }
 }
 
-/// The journal's name, in hexadecimal digits, once this replica knows it.
-const fn journal_name(_: &Replica) -> Option<String> {
-    None
-}
-
 #[tonic::async_trait]
 impl JournalService for Journals {
     async fn get_journal(
         &self,
         request: Request<pb::GetJournalRequest>,
     ) -> Result<Response<pb::GetJournalResponse>, Status> {
-        let published = self.0.published(&request, request.get_ref().consistency).await?;
+        let published = self.0.published(&request, request.get_ref().consistency.clone()).await?;
         Ok(Response::new(pb::GetJournalResponse {
-            name: journal_name(&self.0.replica).unwrap_or_default(),
+            name: self.0.replica.journal_name().map(|name| name.to_string()).unwrap_or_default(),
             format: published.state.format().number(),
             newest_format: Format::NEWEST_WRITABLE.number(),
             revision: published.index.revision().get(),

@@ -13,6 +13,7 @@ use super::error::CliError;
 use super::output::{say, waiting};
 use crate::clock::new_id;
 use crate::pb::v1 as pb;
+use crate::pb::v1::journal_service_client::JournalServiceClient;
 use pb::audit_service_client::AuditServiceClient;
 use pb::order_service_client::OrderServiceClient;
 use pb::protection_service_client::ProtectionServiceClient;
@@ -83,6 +84,10 @@ impl Client {
 
     pub(super) async fn audit(&self) -> Result<AuditServiceClient<Channel>, CliError> {
         Ok(AuditServiceClient::new(self.connect(&self.admin_endpoint).await?))
+    }
+
+    pub(super) async fn journals(&self) -> Result<JournalServiceClient<Channel>, CliError> {
+        Ok(JournalServiceClient::new(self.connect(&self.admin_endpoint).await?))
     }
 
     pub(super) async fn reports(&self) -> Result<ReportServiceClient<Channel>, CliError> {

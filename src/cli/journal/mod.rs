@@ -5,6 +5,7 @@ mod export;
 mod lineage;
 mod seal;
 mod sign;
+mod upgrade;
 mod verify;
 
 use std::path::PathBuf;
@@ -90,6 +91,18 @@ pub enum JournalCommand {
         #[arg(long, value_name = "N")]
         wait_replicas: Option<u8>,
     },
+    /// Have entries written in a newer format from now on, once every replica of the service reads it. There is no way back
+    Upgrade {
+        /// The format [default: the newest that the service writes]
+        #[arg(long, value_name = "N")]
+        format: Option<u32>,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Tell whether a journal on Redis is sealed: histories have diverged, and nothing is appended
     #[command(alias = "fence")]
     Seal {
@@ -158,7 +171,7 @@ impl JournalCommand {
             | Self::Configure { journal, .. }
             | Self::Seal { journal }
             | Self::Unseal { journal, .. } => journal.check(),
-            Self::Checkpoint | Self::Key(_) => Ok(()),
+            Self::Checkpoint | Self::Key(_) | Self::Upgrade { .. } => Ok(()),
         }
     }
 }
@@ -180,6 +193,7 @@ pub(super) async fn run(command: JournalCommand, client: &Client, out: &mut Outp
         JournalCommand::Configure { journal, servers, wait_replicas } => {
             create::configure(&journal, servers, wait_replicas, out).await
         }
+        JournalCommand::Upgrade { format, reason, yes } => upgrade::run(client, format, &reason, yes, out).await,
         JournalCommand::Seal { journal } => seal::show(&journal, out).await,
         JournalCommand::Unseal { journal, yes } => seal::lift(&journal, yes, out).await,
     }

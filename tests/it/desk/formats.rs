@@ -182,7 +182,7 @@ fn script() -> Vec<(usize, Command)> {
 
 async fn payloads(journal: &MemoryJournal) -> Vec<Vec<u8>> {
     let stored = journal.read(Position::START, usize::MAX).await.unwrap();
-    stored.iter().map(|entry| entry.payload().to_vec()).collect()
+    stored.entries.iter().map(|entry| entry.payload().to_vec()).collect()
 }
 
 /// A journal of the first format, as one that was begun before there was another, and a desk where one person decides and

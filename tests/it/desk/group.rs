@@ -45,11 +45,11 @@ async fn hold_first<J: Journal>(journal: &Held<J>, desk: &Desk) -> tokio::task::
 async fn ends(journal: &Held<MemoryJournal>, appends: usize) -> Vec<u64> {
     let mut ends = Vec::new();
     for _ in 0..appends {
-        let before = journal.inner.tail().await.unwrap().revision;
+        let before = journal.inner.tail().await.unwrap().end.revision;
         journal.permits.add_permits(1);
-        let written = journal.inner.changed(before);
+        let written = journal.inner.wait_for_append(before);
         tokio::time::timeout(Duration::from_secs(30), written).await.expect("something is appended");
-        ends.push(journal.inner.tail().await.unwrap().revision.get());
+        ends.push(journal.inner.tail().await.unwrap().end.revision.get());
     }
     ends
 }
@@ -57,7 +57,7 @@ async fn ends(journal: &Held<MemoryJournal>, appends: usize) -> Vec<u64> {
 /// Folds what a journal has, as a replica that starts.
 async fn folded(journal: &MemoryJournal) -> State {
     let mut state = State::default();
-    for stored in journal.read(Position::START, usize::MAX).await.unwrap() {
+    for stored in journal.read(Position::START, usize::MAX).await.unwrap().entries {
         let entry = decode(stored.payload()).expect("every entry can be read");
         assert_eq!(encode(&entry), stored.payload(), "and is read as what it is");
         state.apply(stored.position().revision, &entry).expect("and fits");
@@ -167,7 +167,7 @@ async fn what_had_no_room_in_a_group_is_neither_lost_nor_refused_with_it() {
     }
     let event = Event::AccountsProtected(vec![(AccountId::try_from(500).unwrap(), Category::Activist)]);
     let theirs = Entry { at: Clock::system().now(), by: mk_by("another-desk"), event };
-    let end = journal.inner.tail().await.unwrap();
+    let end = journal.inner.tail().await.unwrap().end;
     journal.inner.append(end, vec![encode(&theirs)]).await.unwrap();
     journal.permits.add_permits(3);
     for (written, revision) in waiting.into_iter().zip(3..) {
