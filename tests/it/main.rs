@@ -26,7 +26,9 @@ mod faults;
 mod frames;
 mod harness;
 mod journal;
+
 mod large;
+mod lineage;
 mod logs;
 mod metrics;
 mod orders;

@@ -21,7 +21,7 @@ use crate::redis::until;
 use crate::scrape::Scrape;
 
 /// The command that runs a service on a journal on Redis, on ports and with a snapshot of its own.
-fn on(url: &str, dir: &TempDir, flags: &[&str]) -> Command {
+pub fn on(url: &str, dir: &TempDir, flags: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
