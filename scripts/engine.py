@@ -56,18 +56,19 @@ class Engine:
 
     def __init__(self, root, work):
         self.root, self.data = Path(root), Path(work) / "engine"
-        self.log = Path(work) / "engine.log"
+        self.log, self.link = Path(work) / "engine.log", Path(work) / "files"
         self.cgroup = f"try-image-{os.getpid()}"
         self.process = None
 
     def __enter__(self):
         # What is left of a run that was killed.
         remove_cgroups("try-image-*")
-        if self.data.exists():
-            shutil.rmtree(self.data)
+        if self.link.is_symlink():
+            self.remove_files(self.link.readlink())
         self.data.mkdir(parents=True)
         # A socket's path may have 108 bytes: too few for a directory under target/.
         self.files = Path(tempfile.mkdtemp(prefix="try-image-"))
+        self.link.symlink_to(self.files)
         try:
             self.start()
         except BaseException:
@@ -106,8 +107,13 @@ class Engine:
             self.process.kill()
             self.process.wait()
         until("the engine's processes are gone", lambda: remove_cgroups(self.cgroup))
-        shutil.rmtree(self.data)
-        shutil.rmtree(self.files)
+        self.remove_files(self.files)
+
+    def remove_files(self, files):
+        for directory in (self.data, files):
+            if directory.exists():
+                shutil.rmtree(directory)
+        self.link.unlink()
 
     def docker(self, *command, **how):
         """Runs the client beside the engine, in its namespaces: paths are absolute."""
