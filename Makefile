@@ -1,4 +1,4 @@
-.PHONY: run test soak fuzz verify verify-deploy try-deploy load load-faults demo bench instructions
+.PHONY: run test soak fuzz verify verify-deploy try-deploy try-image load load-faults demo bench instructions
 
 # Build the release and serve on loopback with the SQLite journal under withheld-data/.
 run:
@@ -29,7 +29,7 @@ verify:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(tools)/buf format --diff --exit-code proto
 	$(tools)/buf lint proto
-	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/go-tool scripts/soak scripts/fuzz scripts/build-client
+	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/go-tool scripts/soak scripts/fuzz scripts/build-client scripts/engine-namespace
 	$(tools)/ruff check --no-cache --quiet
 	$(tools)/ruff format --no-cache --quiet --diff
 	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources
@@ -46,6 +46,12 @@ try-deploy:
 	scripts/install-test-deps
 	cargo build --locked
 	target/test-venv/bin/python scripts/try-deploy
+
+# Build the image, run deploy/compose with it in a Docker Engine of its own, and break some of it. Takes root, a Debian-like
+# machine and a quarter of an hour; ROUNDS=quick to put in target/debug/withheld instead of compiling it in the image.
+try-image:
+	scripts/install-image-tools
+	scripts/try-image $(if $(filter quick,$(ROUNDS)),--quick)
 
 # Load tests by ghz, on both journals: deploy/ghz. Takes about six minutes; ROUNDS=quick, one, to see that it works.
 load:
