@@ -42,7 +42,9 @@ fn check_file(bytes: &[u8]) {
                     "which of them is meant? {names:?}"
                 );
             }
-            assert!(names.iter().filter_map(|name| groups.get(name)).all(|group| !group.countries.is_empty()));
+            assert!(names.iter().filter_map(|name| groups.get(name)).all(|group| {
+                !group.countries.is_empty() && !group.code.trim().is_empty() && !group.version.trim().is_empty()
+            }));
         }),
         2 => Links::parse(text).map_or_else(refused, |links| {
             names_what_is_there(&links, "url", "https://x.com/i/user/7?user_id=8");

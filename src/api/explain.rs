@@ -19,7 +19,7 @@ pub(super) fn explain(
 ) -> Result<pb::ExplainAccountResponse, ServiceError> {
     let mut bad = BadFields::default();
     let subject = parse::subject(&mut bad, request.subject);
-    let country = parse::country(&mut bad, "country_code", &request.country_code);
+    let country = parse::country(&mut bad, "country_code", &request.country_code, &published.state);
     let at = parse::time(&mut bad, "at", request.at).unwrap_or(now);
     if at > now {
         bad.add("at", format!("`{at}` is still to come: ask about now or a time before"));

@@ -20,6 +20,7 @@ use crate::domain::locator::Links;
 use crate::domain::plan::{ItemSource, OrderRequest};
 use crate::domain::regime::Confidentiality;
 use crate::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, ProtectedOverride};
+use crate::domain::state::State;
 use crate::domain::territory::TerritorySpec;
 use crate::pb::v1 as pb;
 
@@ -78,9 +79,18 @@ pub(super) fn order_id(bad: &mut BadFields, field: &str, id: &str) -> Option<Ord
     bad.take(field, id.parse::<OrderId>().map_err(|why| format!("`{}`: {why}", id.escape_debug())))
 }
 
+/// A code that is no country's by today's table is one's all the same if an order names it: what was ordered there still
+/// holds, and can be asked about.
+pub(super) fn named(state: &State, code: &str) -> Option<CountryCode> {
+    CountryCode::recorded(code).filter(|code| state.names_country(*code))
+}
+
 /// A filter by country; unset is none.
-pub(super) fn country(bad: &mut BadFields, field: &str, code: &str) -> Option<CountryCode> {
-    if code.is_empty() { None } else { bad.take(field, code.parse::<CountryCode>()) }
+pub(super) fn country(bad: &mut BadFields, field: &str, code: &str, state: &State) -> Option<CountryCode> {
+    if code.is_empty() {
+        return None;
+    }
+    bad.take(field, code.parse::<CountryCode>().or_else(|error| named(state, code).ok_or(error)))
 }
 
 /// A subject that must be named.

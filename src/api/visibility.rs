@@ -7,13 +7,13 @@ use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::parse::Consistency;
+use super::parse::{self, Consistency};
 use super::status::{BadFields, ServiceError};
 use super::{Context, render, watch};
-use crate::journal::PositionToken;
-use crate::domain::country::{CountryCode, Viewer};
+use crate::domain::country::Viewer;
 use crate::domain::ids::{AccountId, PostId, Revision, Subject};
 use crate::index::Notice;
+use crate::journal::PositionToken;
 use crate::metrics::{self, Shed, verdicts::Tally};
 use crate::net::Connection;
 use crate::pb::v1 as pb;
@@ -39,15 +39,13 @@ impl Visibility {
         Some(render::freshness(published.index.revision(), self.context.replica.freshness()))
     }
 
-    /// Where a viewer is. A code that is no country's by today's table is one's if an order names it: what was ordered there
-    /// still holds.
     fn viewer(&self, bad: &mut BadFields, code: &str) -> Option<Viewer> {
-        let parsed = code.parse::<Viewer>().or_else(|error| {
-            let named =
-                CountryCode::recorded(code).filter(|code| self.context.replica.load().state.names_country(*code));
+        let viewer = code.parse::<Viewer>();
+        let viewer = viewer.or_else(|error| {
+            let named = parse::named(&self.context.replica.load().state, code);
             named.map(Viewer::In).ok_or(error)
         });
-        bad.take("viewer_country", parsed)
+        bad.take("viewer_country", viewer)
     }
 
     fn limit(&self, accounts: &[u64], posts: &[u64]) -> Result<(), ServiceError> {

@@ -9,7 +9,7 @@ use tracing::error;
 
 use super::{DeskError, Done, Known, Waiting};
 use crate::clock::new_id;
-use crate::domain::decide::{Decision, decide};
+use crate::domain::decide;
 use crate::domain::event::Entry;
 use crate::domain::ids::Revision;
 use crate::domain::rules::Rules;
@@ -76,45 +76,61 @@ impl Decided {
     }
 }
 
+/// What a command comes to.
+enum Step {
+    /// Nothing of it is written.
+    Answered(Result<Done, DeskError>),
+    /// These bytes are.
+    Written(Done, Vec<u8>),
+    /// Its entry has more bytes than there is room for; it is not decided.
+    NoRoom,
+}
+
 /// Decides commands in their order, each on the state as the one before leaves it, until the group is full.
 pub(super) fn decide_group(known: Known, rules: &Rules, mut group: Vec<Waiting>, now: Timestamp) -> Decided {
     let Known { mut state, upto } = known;
     let (mut answers, mut payloads, mut bytes) = (Vec::with_capacity(group.len()), Vec::new(), 0_usize);
     for waiting in &group {
         let room = if payloads.is_empty() { usize::MAX } else { GROUP_BYTES.saturating_sub(bytes) };
-        let Some(decided) = decide_one(&mut state, rules, waiting, now, room) else { break };
-        answers.push(decided.map(|(done, payload)| {
-            bytes = bytes.saturating_add(payload.as_ref().map_or(0, Vec::len));
-            payloads.extend(payload);
-            done
-        }));
+        match decide_one(&mut state, rules, waiting, now, room) {
+            Step::Answered(answer) => answers.push(answer),
+            Step::Written(done, payload) => {
+                bytes = bytes.saturating_add(payload.len());
+                payloads.push(payload);
+                answers.push(Ok(done));
+            }
+            Step::NoRoom => break,
+        }
     }
     let rest = group.split_off(answers.len());
     Decided { group, answers, after: upto, payloads, state, rest }
 }
 
-/// What a command comes to, with the bytes of its entry if there is one; nothing if they are more than there is room for.
-/// The state is then as before, as it is if the command is refused.
+/// Decides a command, and folds its entry in if that is written.
 fn decide_one(
     state: &mut State,
     rules: &Rules,
     Waiting { command, by, .. }: &Waiting,
     now: Timestamp,
     room: usize,
-) -> Option<Result<(Done, Option<Vec<u8>>), DeskError>> {
-    let decision = match decide(state, rules, command, by, now) {
+) -> Step {
+    let decision = match decide::decide(state, rules, command, by, now) {
         Ok(decision) => decision,
-        Err(rejection) => return Some(Err(rejection.into())),
+        Err(rejection) => return Step::Answered(Err(rejection.into())),
     };
     let done = Done::of(&decision, state.revision());
-    let (Decision::Write(event, _) | Decision::Propose(event, _)) = decision else { return Some(Ok((done, None))) };
+    let (decide::Decision::Write(event, _) | decide::Decision::Propose(event, _)) = decision else {
+        return Step::Answered(Ok(done));
+    };
     let entry = Entry { at: now, by: by.clone(), event };
     let payload = record::encode(&entry);
     if payload.len() > room {
-        return None;
+        return Step::NoRoom;
     }
-    let adopted = adopt(state, done.revision, &entry, &payload);
-    Some(adopted.map(|()| (done, Some(payload))).map_err(|why| unrecordable(&entry, why)))
+    match adopt(state, done.revision, &entry, &payload) {
+        Ok(()) => Step::Written(done, payload),
+        Err(why) => Step::Answered(Err(unrecordable(&entry, why))),
+    }
 }
 
 /// Folds in what will be written, if every replica can.

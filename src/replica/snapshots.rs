@@ -16,7 +16,7 @@ use crate::compute;
 use crate::domain::state::State;
 use crate::journal::{Hash, JournalName, JournalReader, Position, ReadError, SnapshotStore};
 use crate::record::decode;
-use crate::record::snapshot::SnapshotFile;
+use crate::record::snapshot::{SnapshotError, SnapshotFile};
 use crate::telemetry::causes;
 
 /// A snapshot that could not be written is tried again after this long.
@@ -222,6 +222,11 @@ async fn read(file: SnapshotFile) -> Option<Taken> {
     let reading = file.clone();
     match compute::begin(move || reading.read()).await {
         Ok(Ok(found)) => found.map(|(state, taken)| (state, taken.position)),
+        // It is a newer program's, which may come back: the journal itself will say that it cannot be read here.
+        Ok(Err(error @ SnapshotError::NewerFormat { .. })) => {
+            warn!(%error, "snapshot not used, folding the journal from its start");
+            None
+        }
         Ok(Err(error)) => {
             let aside = file.set_aside();
             warn!(%error, ?aside, "snapshot set aside, folding the journal from its start");

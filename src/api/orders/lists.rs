@@ -34,7 +34,7 @@ pub(super) fn orders(
         pb::ListOrdersRequest { page_size: 0, page_token: String::new(), consistency: None, ..request.clone() }
             .encode_to_vec();
     let mut bad = BadFields::default();
-    let country = parse::country(&mut bad, "country_code", &request.country_code);
+    let country = parse::country(&mut bad, "country_code", &request.country_code, &published.state);
     let due = parse::time(&mut bad, "review_due_before", request.review_due_before);
     let sort = pb::OrderSort::try_from(request.sort).map_err(|_| format!("`{}` is no order", request.sort));
     let sort = bad.take("sort", sort);

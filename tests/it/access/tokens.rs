@@ -121,7 +121,17 @@ fn mistakes_with_tokens_are_told_kindly() {
         ("anonymous = [\"operator\"]", "`anonymous` can be [\"reader\"] at most"),
         ("[[identity]]\nname = \"a\"\nroles = [\"king\"]", "king"),
         ("[[identity]]\nname = \"a\"\nroles = []\n[[identity]]\nname = \"a\"\nroles = []", "the name `a` twice"),
-        ("[[identity]]\nname = \" \"\nroles = []", "write 1 to 256 bytes"),
+        ("[[identity]]\nname = \" \"\nroles = []", "has the name ` `: write 1 to 256 bytes"),
+        ("[[identity]]\nname = \"a\"\nperson = \"\"\nroles = []", "has the person ``: write 1 to 256 bytes"),
+        ("[[identity]]\nname = \"a\"\nperson = \"\\t \"\nroles = []", "and not only spaces"),
+        (
+            "[[identity]]\nname = \"a\"\nroles = []\ncertificates = [\"\"]",
+            "gives `a` the certificate ``, which says nothing",
+        ),
+        (
+            "[[identity]]\nname = \"a\"\nroles = []\nsubjects = [\"b\", \" \"]",
+            "gives `a` the subject ` `, which says nothing",
+        ),
         ("nonsense = 1", "nonsense"),
     ] {
         std::fs::write(desk.path("access.toml"), text).unwrap();

@@ -272,6 +272,11 @@ async fn viewers_are_asked_for_by_the_codes_of_orders_and_new_orders_are_not_mad
     let shown = orders.get_order(pb::GetOrderRequest { order_id: "of-then".to_owned(), consistency: None });
     let order = shown.await.unwrap().into_inner().order.unwrap();
     assert_eq!(order.country_codes, ["AN", "DE", "QQ"]);
+    for (code, found) in [("QQ", Some(1)), ("NL", Some(0)), ("QR", None)] {
+        let request = pb::ListOrdersRequest { country_code: code.to_owned(), ..Default::default() };
+        let listed = orders.list_orders(request).await.ok().map(|listed| listed.into_inner().orders.len());
+        assert_eq!(listed, found, "{code}");
+    }
 }
 
 /// The service's side of an upgrade: who asks is told what there is, what was done, and what cannot be.

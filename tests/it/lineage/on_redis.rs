@@ -97,7 +97,7 @@ async fn who_only_looks_at_a_journal_commits_nothing() {
     let hash: &[u8] = next.hash.as_bytes();
     let mut append = redis::cmd("XADD");
     append.arg("{withheld}:journal").arg(format!("{}-0", next.revision)).arg("h").arg(hash).arg("p").arg(b"appended by a desk that died");
-    let mut connection = redis.connection().await;
+    let mut connection = redis.connection().await.unwrap();
     append.query_async::<String>(&mut connection).await.unwrap();
     for args in [&["verify"][..], &["export"], &["seal"]] {
         let (code, said) = journal(&[args, &["--journal", &redis.url()]].concat());
@@ -126,7 +126,7 @@ async fn a_tail_that_was_there_before_is_in_doubt_until_it_is_committed() {
     // What the loss of the primary right after WAIT leaves: the entry, and the mark before it.
     let primary = group.primary().await;
     let server = group.server(primary);
-    let mut connection = server.connection().await;
+    let mut connection = server.connection().await.unwrap();
     let mut back = redis::pipe();
     back.atomic().cmd("DEL").arg("{withheld}:settled");
     let hash: &[u8] = first.hash.as_bytes();
