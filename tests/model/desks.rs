@@ -1,0 +1,310 @@
+//! What a desk does: sessions, appends, commits, takeovers.
+
+use crate::action::{DeskId, Snapshot};
+use crate::model::{Event, Model};
+use crate::rules::Mutation;
+use crate::state::{Commit, Desk, Phase, Purpose, Server, Session, Set, State};
+use crate::stream::{Contents, EntryId, Op};
+
+impl Model {
+    pub(crate) fn open(&self, state: &State, d: DeskId) -> Option<State> {
+        let at = state.voters.majority;
+        let (desk, server) = (state.desk(d), state.server(at.primary));
+        if !server.is_primary() || desk.session.is_some_and(|session| session.at == at) {
+            return None;
+        }
+        let contents = server.contents();
+        let end = u8::try_from(contents.log.len()).unwrap();
+        let mut session = Session { at, doubt: Some(end), read: None, commit: None };
+        self.look(&mut session, server, &contents);
+        let mut next = *state;
+        next.desk_mut(d).session = Some(session);
+        Some(next)
+    }
+
+    /// Whether the server says that it is proven: at this epoch, and on the stream that it writes now.
+    fn is_proven(&self, session: &Session, server: &Server, contents: &Contents) -> bool {
+        if self.breaks(Mutation::HeirTrusted) {
+            return true;
+        }
+        match contents.takeover {
+            Some(record) => {
+                let same_stream = record.stream == server.id || self.breaks(Mutation::HeirAlwaysCounts);
+                record.epoch == session.at.epoch && same_stream
+            }
+            None => contents.log.is_empty() && self.breaks(Mutation::EmptyIsFresh),
+        }
+    }
+
+    /// Ends the doubt of a session, if what its server holds does.
+    fn look(&self, session: &mut Session, server: &Server, contents: &Contents) {
+        let Some(end) = session.doubt else { return };
+        let Some(committed) = self.committed(contents) else { return };
+        let tail = committed.len() < usize::from(end);
+        let ignored = self.breaks(Mutation::TailIsLevel) || self.breaks(Mutation::OldTailIsLevel);
+        if self.is_proven(session, server, contents) && (!tail || ignored) {
+            session.doubt = None;
+        }
+    }
+
+    /// What the mark says is committed; `None` if the mark names an entry that the log lacks.
+    fn committed<'a>(&self, contents: &'a Contents) -> Option<&'a [EntryId]> {
+        let lacking = self.breaks(Mutation::MarkBeyondEndIsLevel).then_some(&*contents.log);
+        contents.committed().or(lacking)
+    }
+
+    pub(crate) fn append(&self, state: &State, d: DeskId) -> Option<State> {
+        let desk = state.desk(d);
+        let session = desk.session.filter(|s| s.doubt.is_none() && s.commit.is_none())?;
+        let server = state.server(session.at.primary);
+        let contents = server.contents();
+        let decided = state.history.upon.len() < usize::from(self.bounds.entries);
+        let expected = contents.log == desk.followed || self.breaks(Mutation::AppendAnywhere);
+        let marked = contents.committed().is_some() || self.breaks(Mutation::AppendIgnoresMark) || self.breaks(Mutation::MarkBeyondEndIsLevel);
+        if !(decided && server.is_primary() && !contents.sealed && expected && marked) {
+            return None;
+        }
+        if self.breaks(Mutation::MajorityBeforeWait) && !self.is_named(state, &session) {
+            return None;
+        }
+        let mut next = *state;
+        let entry = next.history.decide(desk.followed.last().copied().unwrap_or(0));
+        let server = next.server_mut(session.at.primary);
+        server.write(Op::Entry(entry));
+        let commit = Commit::new(Purpose::Append, entry, server);
+        if self.breaks(Mutation::MarkBeforeWait) {
+            server.write(Op::Mark(entry));
+        }
+        next.session_mut(d)?.commit = Some(commit);
+        Some(next)
+    }
+
+    pub(crate) fn commit(&self, state: &State, d: DeskId) -> Option<State> {
+        let session = state.desk(d).session.filter(|s| s.commit.is_none())?;
+        let server = state.server(session.at.primary);
+        let contents = server.contents();
+        self.committed(&contents)?;
+        let proven = self.is_proven(&session, server, &contents);
+        if !server.is_primary() || (proven && contents.end() == contents.mark) {
+            return None;
+        }
+        let purpose = if proven { Purpose::Tail } else { Purpose::Takeover };
+        let mut next = *state;
+        next.session_mut(d)?.commit = Some(Commit::new(purpose, contents.end(), server));
+        Some(next)
+    }
+
+    pub(crate) fn wait_answered(&self, state: &State, d: DeskId) -> Option<State> {
+        let session = state.desk(d).session?;
+        let commit = session.commit.filter(|c| c.phase == Phase::Waiting)?;
+        let enough = commit.confirmed.len() + 1 >= usize::from(self.bounds.commit_servers);
+        if !enough || (commit.purpose == Purpose::Takeover && !self.is_complete(state, &session, &commit)) {
+            return None;
+        }
+        let asked = self.breaks(Mutation::NoMajorityCheck) || self.breaks(Mutation::MajorityBeforeWait);
+        let mut next = *state;
+        let phase = if asked { Phase::Checked } else { Phase::Confirmed };
+        // Who has confirmed it does not matter any more.
+        let (confirmed, vouched) = (Set::default(), Set::default());
+        next.session_mut(d)?.commit = Some(Commit { phase, confirmed, vouched, ..commit });
+        Some(next)
+    }
+
+    /// Whether the session's server is proven to have all that may have been committed.
+    fn is_complete(&self, state: &State, session: &Session, commit: &Commit) -> bool {
+        let server = state.server(session.at.primary);
+        let record = server.contents().takeover;
+        // It was proven at this very epoch, and its process has started again since: its own disk has all.
+        if server.id2 == 0 && record.is_some_and(|record| record.epoch == session.at.epoch) {
+            self.note(Event::ProvenAgainAfterRestart);
+            return true;
+        }
+        let heir = record.is_some_and(|record| record.stream == server.id2) || self.breaks(Mutation::HeirAlwaysCounts);
+        let mut vouched = commit.vouched;
+        if self.breaks(Mutation::VouchedBeforeAsked) {
+            server.heard.iter().for_each(|id| vouched.insert(id));
+        }
+        let needed = if self.breaks(Mutation::ProofNeedNotIntersect) {
+            usize::from(self.bounds.commit_servers)
+        } else {
+            self.bounds.proof_servers()
+        };
+        heir && 1 + vouched.len() >= needed
+    }
+
+    /// Whether a majority of the voters names the session's server, at its epoch.
+    pub(crate) fn is_named(&self, state: &State, session: &Session) -> bool {
+        let named = state.voters.majority;
+        named == session.at || (named.primary == session.at.primary && self.breaks(Mutation::EpochNotCompared))
+    }
+
+    pub(crate) fn check_majority(&self, state: &State, d: DeskId) -> Option<State> {
+        let session = state.desk(d).session?;
+        let commit = session.commit.filter(|c| c.phase == Phase::Confirmed)?;
+        if !self.is_named(state, &session) {
+            return None;
+        }
+        let mut next = *state;
+        next.session_mut(d)?.commit = Some(Commit { phase: Phase::Checked, ..commit });
+        Some(next)
+    }
+
+    pub(crate) fn mark(&self, state: &State, d: DeskId) -> Option<State> {
+        let session = state.desk(d).session?;
+        let commit = session.commit.filter(|c| c.phase == Phase::Checked)?;
+        let server = state.server(session.at.primary);
+        let contents = server.contents();
+        let revision = contents.revision(commit.upto);
+        let takeover = commit.purpose == Purpose::Takeover;
+        let mut next = *state;
+        next.session_mut(d)?.commit = None;
+        let Some(revision) = revision.filter(|_| server.is_primary() && !(takeover && contents.end() != commit.upto)) else {
+            // The script refuses: outcome unknown.
+            return Some(next);
+        };
+        let written = next.server_mut(session.at.primary);
+        if takeover {
+            let upto = if self.breaks(Mutation::TailIsLevel) { contents.mark } else { commit.upto };
+            written.write(Op::Takeover { epoch: session.at.epoch, stream: commit.stream, upto });
+            self.note(Event::TakeoverProven);
+        } else if contents.revision(contents.mark).is_some_and(|marked| marked < revision) {
+            written.write(Op::Mark(commit.upto));
+        }
+        if !(takeover && self.breaks(Mutation::TailIsLevel)) {
+            next.history.acknowledge(&contents.log[..revision]);
+            self.note(if session.at.epoch > 1 { Event::AcknowledgedAfterFailover } else { Event::Acknowledged });
+        }
+        let server = *next.server(session.at.primary);
+        self.look(next.session_mut(d)?, &server, &server.contents());
+        Some(next)
+    }
+
+    pub(crate) fn follow(&self, state: &State, d: DeskId) -> Option<State> {
+        let mut desk = *state.desk(d);
+        let session = desk.session.as_mut()?;
+        let server = state.server(session.at.primary);
+        if !server.is_primary() && !self.breaks(Mutation::ReadFromReplica) {
+            return None;
+        }
+        let contents = server.contents();
+        let committed = self.committed(&contents)?;
+        if committed.starts_with(&desk.followed) {
+            desk.followed = committed.iter().copied().collect();
+        } else if !contents.log.starts_with(&desk.followed) {
+            return None;
+        }
+        self.look(session, server, &contents);
+        let mut next = *state;
+        next.history.acknowledge(&desk.followed);
+        let level = session.doubt.is_none() || self.breaks(Mutation::InDoubtIsLive);
+        if self.breaks(Mutation::AskedBeforeRead) {
+            if let Some(asked) = session.read.take().filter(|_| level) {
+                next.history.claim_live(asked, &desk.followed);
+            }
+        } else if self.breaks(Mutation::LiveWithoutAsking) && level {
+            let now = next.history.acknowledged;
+            next.history.claim_live(now, &desk.followed);
+        } else {
+            session.read = level.then_some(next.history.acknowledged);
+        }
+        *next.desk_mut(d) = desk;
+        (next != *state).then_some(next)
+    }
+
+    pub(crate) fn claim_live(&self, state: &State, d: DeskId) -> Option<State> {
+        let session = state.desk(d).session?;
+        if !self.is_named(state, &session) {
+            return None;
+        }
+        let mut next = *state;
+        if self.breaks(Mutation::AskedBeforeRead) {
+            next.session_mut(d)?.read = Some(state.history.acknowledged);
+            return (next != *state).then_some(next);
+        }
+        let read = session.read?;
+        next.session_mut(d)?.read = None;
+        next.history.claim_live(read, &state.desk(d).followed);
+        self.note(if session.at.epoch > 1 { Event::LiveAfterFailover } else { Event::Live });
+        Some(next)
+    }
+
+    pub(crate) fn repair(&self, state: &State, d: DeskId) -> Option<State> {
+        let desk = state.desk(d);
+        let primary = desk.session?.at.primary;
+        let contents = state.server(primary).contents();
+        if contents.sealed || !state.server(primary).is_primary() {
+            return None;
+        }
+        let mut next = *state;
+        let server = next.server_mut(primary);
+        if desk.followed.starts_with(&contents.log) {
+            server.write(Op::Entry(*desk.followed.get(contents.log.len())?));
+        } else if self.breaks(Mutation::RepairOverwrites) && !contents.log.starts_with(&desk.followed) {
+            server.write(Op::DeleteLog);
+            desk.followed.iter().for_each(|entry| server.write(Op::Entry(*entry)));
+        } else {
+            return None;
+        }
+        self.note(Event::Repaired);
+        Some(next)
+    }
+
+    pub(crate) fn seal(&self, state: &State, d: DeskId) -> Option<State> {
+        let desk = state.desk(d);
+        let primary = desk.session?.at.primary;
+        let contents = state.server(primary).contents();
+        let diverged = !desk.followed.starts_with(&contents.log) && !contents.log.starts_with(&desk.followed);
+        if contents.sealed || !diverged || !state.server(primary).is_primary() || self.breaks(Mutation::RepairOverwrites) {
+            return None;
+        }
+        let mut next = *state;
+        next.server_mut(primary).write(Op::Seal);
+        self.note(Event::Sealed);
+        Some(next)
+    }
+
+    pub(crate) fn restart_desk(&self, state: &State, d: DeskId, snapshot: Snapshot) -> Option<State> {
+        if state.spent.desk_restarts == self.bounds.desk_restarts {
+            return None;
+        }
+        let mut next = *state;
+        next.spent.desk_restarts += 1;
+        *next.desk_mut(d) = match snapshot {
+            Snapshot::Kept => Desk { session: None, ..*state.desk(d) },
+            Snapshot::Gone => Desk::default(),
+        };
+        (next.desks != state.desks).then_some(next)
+    }
+
+    pub(crate) fn accept(&self, state: &State, d: DeskId) -> Option<State> {
+        let session = state.desk(d).session?;
+        let server = state.server(session.at.primary);
+        let contents = server.contents();
+        let needed = session.doubt.is_some() || contents.sealed;
+        let allowed = state.spent.acceptances < self.bounds.acceptances;
+        if !(needed && allowed && server.is_primary() && state.voters.majority == session.at) {
+            return None;
+        }
+        let mut next = *state;
+        next.spent.acceptances += 1;
+        let op = Op::Accept { epoch: session.at.epoch, stream: server.id, upto: contents.end() };
+        next.server_mut(session.at.primary).write(op);
+        next.forgive(Set::of(&contents.log));
+        let server = *next.server(session.at.primary);
+        self.look(next.session_mut(d)?, &server, &server.contents());
+        Some(next)
+    }
+
+    pub(crate) fn settle(&self, state: &State, d: DeskId) -> Option<State> {
+        let primary = state.desk(d).session?.at.primary;
+        let contents = state.server(primary).contents();
+        let tail = contents.end() != contents.mark;
+        if !self.breaks(Mutation::ReaderSettles) || !state.server(primary).is_primary() || !tail {
+            return None;
+        }
+        let mut next = *state;
+        next.server_mut(primary).write(Op::Mark(contents.end()));
+        next.history.acknowledge(&contents.log);
+        Some(next)
+    }
+}

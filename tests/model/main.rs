@@ -1,0 +1,12 @@
+mod action;
+mod bounds;
+mod desks;
+mod explore;
+mod invariants;
+mod list;
+mod model;
+mod rules;
+mod state;
+mod stream;
+mod symmetry;
+mod voters;
