@@ -7,13 +7,15 @@ pub struct Bounds {
     pub servers: u8,
     /// W: servers that must have an entry, the primary among them.
     pub commit_servers: u8,
+    /// |Q|: servers that must vouch for an heir, itself among them.
+    pub proof_servers: u8,
     /// Replicas of the service, each of which decides and follows.
     pub desks: u8,
     /// Entries ever decided.
     pub entries: u8,
     /// Failovers begun by a leader, learned by the majority or not.
     pub failovers: u8,
-    /// Times that a server is told, by voters who lag behind, to follow another than the latest primary.
+    /// Times that a server is told, by a minority that lags behind, to follow a primary that the majority has left.
     pub flaps: u8,
     /// Crashes of a server that returns with its disk.
     pub restarts: u8,
@@ -33,6 +35,7 @@ impl Bounds {
         Self {
             servers,
             commit_servers,
+            proof_servers: servers - commit_servers + 1,
             desks: 2,
             entries: 1,
             failovers: 0,
@@ -44,16 +47,12 @@ impl Bounds {
             acceptances: 0,
         }
     }
-
-    /// |Q|: the fewest servers that have one in common with any W of the N.
-    pub const fn proof_servers(&self) -> usize {
-        (self.servers - self.commit_servers + 1) as usize
-    }
 }
 
 impl std::fmt::Display for Bounds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "N={} W={} desks={} entries={}", self.servers, self.commit_servers, self.desks, self.entries)?;
+        write!(f, "N={} W={} Q={} ", self.servers, self.commit_servers, self.proof_servers)?;
+        write!(f, "desks={} entries={}", self.desks, self.entries)?;
         let faults = [
             ("failovers", self.failovers),
             ("flaps", self.flaps),

@@ -15,11 +15,16 @@ impl Model {
         }
         let contents = server.contents();
         let end = u8::try_from(contents.log.len()).unwrap();
-        let mut session = Session { at, doubt: Some(end), read: None, commit: None };
+        let mut session = Session { at, stream: server.id, doubt: Some(end), read: None, commit: None };
         self.look(&mut session, server, &contents);
         let mut next = *state;
         next.desk_mut(d).session = Some(session);
         Some(next)
+    }
+
+    /// Whether the session's server is what it was when the session was opened: a primary, and on the same stream.
+    fn is_there(&self, session: &Session, server: &Server) -> bool {
+        server.is_primary() && (server.id == session.stream || self.breaks(Mutation::StreamNotCompared))
     }
 
     /// Whether the server says that it is proven: at this epoch, and on the stream that it writes now.
@@ -29,7 +34,7 @@ impl Model {
         }
         match contents.takeover {
             Some(record) => {
-                let same_stream = record.stream == server.id || self.breaks(Mutation::HeirAlwaysCounts);
+                let same_stream = record.stream == server.id || self.breaks(Mutation::HeirOfAnyStream);
                 record.epoch == session.at.epoch && same_stream
             }
             None => contents.log.is_empty() && self.breaks(Mutation::EmptyIsFresh),
@@ -61,7 +66,7 @@ impl Model {
         let decided = state.history.upon.len() < usize::from(self.bounds.entries);
         let expected = contents.log == desk.followed || self.breaks(Mutation::AppendAnywhere);
         let marked = contents.committed().is_some() || self.breaks(Mutation::AppendIgnoresMark) || self.breaks(Mutation::MarkBeyondEndIsLevel);
-        if !(decided && server.is_primary() && !contents.sealed && expected && marked) {
+        if !(decided && self.is_there(&session, server) && !contents.sealed && expected && marked) {
             return None;
         }
         if self.breaks(Mutation::MajorityBeforeWait) && !self.is_named(state, &session) {
@@ -85,7 +90,7 @@ impl Model {
         let contents = server.contents();
         self.committed(&contents)?;
         let proven = self.is_proven(&session, server, &contents);
-        if !server.is_primary() || (proven && contents.end() == contents.mark) {
+        if !self.is_there(&session, server) || (proven && contents.end() == contents.mark) {
             return None;
         }
         let purpose = if proven { Purpose::Tail } else { Purpose::Takeover };
@@ -119,7 +124,7 @@ impl Model {
             self.note(Event::ProvenAgainAfterRestart);
             return true;
         }
-        let heir = record.is_some_and(|record| record.stream == server.id2) || self.breaks(Mutation::HeirAlwaysCounts);
+        let heir = record.is_some_and(|record| record.stream == server.id2 || self.breaks(Mutation::HeirOfAnyStream));
         let mut vouched = commit.vouched;
         if self.breaks(Mutation::VouchedBeforeAsked) {
             server.heard.iter().for_each(|id| vouched.insert(id));
@@ -127,7 +132,7 @@ impl Model {
         let needed = if self.breaks(Mutation::ProofNeedNotIntersect) {
             usize::from(self.bounds.commit_servers)
         } else {
-            self.bounds.proof_servers()
+            usize::from(self.bounds.proof_servers)
         };
         heir && 1 + vouched.len() >= needed
     }
@@ -154,25 +159,36 @@ impl Model {
         let commit = session.commit.filter(|c| c.phase == Phase::Checked)?;
         let server = state.server(session.at.primary);
         let contents = server.contents();
-        let revision = contents.revision(commit.upto);
-        let takeover = commit.purpose == Purpose::Takeover;
         let mut next = *state;
         next.session_mut(d)?.commit = None;
-        let Some(revision) = revision.filter(|_| server.is_primary() && !(takeover && contents.end() != commit.upto)) else {
+        let whole = commit.purpose.is_of_the_whole_log();
+        let (revision, marked) = (contents.revision(commit.upto), contents.revision(contents.mark));
+        let sound = marked.is_some() || self.breaks(Mutation::MarkMovesBack) || self.breaks(Mutation::MarkBeyondEndIsLevel);
+        let Some(revision) = revision.filter(|_| self.is_there(&session, server) && sound && (!whole || contents.end() == commit.upto))
+        else {
             // The script refuses: outcome unknown.
             return Some(next);
         };
+        let (epoch, stream, upto) = (session.at.epoch, session.stream, commit.upto);
         let written = next.server_mut(session.at.primary);
-        if takeover {
-            let upto = if self.breaks(Mutation::TailIsLevel) { contents.mark } else { commit.upto };
-            written.write(Op::Takeover { epoch: session.at.epoch, stream: commit.stream, upto });
-            self.note(Event::TakeoverProven);
-        } else if contents.revision(contents.mark).is_some_and(|marked| marked < revision) {
-            written.write(Op::Mark(commit.upto));
+        match commit.purpose {
+            Purpose::Append | Purpose::Tail if marked >= Some(revision) => {}
+            Purpose::Append | Purpose::Tail => written.write(Op::Mark(upto)),
+            Purpose::Takeover if self.breaks(Mutation::TailIsLevel) => {
+                written.write(Op::Takeover { epoch, stream, upto: contents.mark });
+            }
+            Purpose::Takeover => written.write(Op::Takeover { epoch, stream, upto }),
+            Purpose::Acceptance => {
+                written.write(Op::Accept { epoch, stream, upto });
+                next.give_up_all_but(Set::of(&contents.log), epoch);
+            }
         }
-        if !(takeover && self.breaks(Mutation::TailIsLevel)) {
-            next.history.acknowledge(&contents.log[..revision]);
-            self.note(if session.at.epoch > 1 { Event::AcknowledgedAfterFailover } else { Event::Acknowledged });
+        if whole {
+            self.note(if commit.purpose == Purpose::Takeover { Event::TakeoverProven } else { Event::Accepted });
+        }
+        if !(whole && self.breaks(Mutation::TailIsLevel)) {
+            next.history.acknowledge(epoch, &contents.log[..revision]);
+            self.note(if epoch > 1 { Event::AcknowledgedAfterFailover } else { Event::Acknowledged });
         }
         let server = *next.server(session.at.primary);
         self.look(next.session_mut(d)?, &server, &server.contents());
@@ -183,20 +199,21 @@ impl Model {
         let mut desk = *state.desk(d);
         let session = desk.session.as_mut()?;
         let server = state.server(session.at.primary);
-        if !server.is_primary() && !self.breaks(Mutation::ReadFromReplica) {
+        if !self.is_there(session, server) && !self.breaks(Mutation::ReadFromReplica) {
             return None;
         }
         let contents = server.contents();
         let committed = self.committed(&contents)?;
-        if committed.starts_with(&desk.followed) {
+        let within_mark = committed.starts_with(&desk.followed);
+        if within_mark {
             desk.followed = committed.iter().copied().collect();
         } else if !contents.log.starts_with(&desk.followed) {
             return None;
         }
         self.look(session, server, &contents);
         let mut next = *state;
-        next.history.acknowledge(&desk.followed);
-        let level = session.doubt.is_none() || self.breaks(Mutation::InDoubtIsLive);
+        next.history.acknowledge(session.at.epoch, committed);
+        let level = within_mark && (session.doubt.is_none() || self.breaks(Mutation::InDoubtIsLive));
         if self.breaks(Mutation::AskedBeforeRead) {
             if let Some(asked) = session.read.take().filter(|_| level) {
                 next.history.claim_live(asked, &desk.followed);
@@ -230,9 +247,10 @@ impl Model {
 
     pub(crate) fn repair(&self, state: &State, d: DeskId) -> Option<State> {
         let desk = state.desk(d);
-        let primary = desk.session?.at.primary;
+        let session = desk.session?;
+        let primary = session.at.primary;
         let contents = state.server(primary).contents();
-        if contents.sealed || !state.server(primary).is_primary() {
+        if contents.sealed || !self.is_there(&session, state.server(primary)) {
             return None;
         }
         let mut next = *state;
@@ -251,10 +269,12 @@ impl Model {
 
     pub(crate) fn seal(&self, state: &State, d: DeskId) -> Option<State> {
         let desk = state.desk(d);
-        let primary = desk.session?.at.primary;
+        let session = desk.session?;
+        let primary = session.at.primary;
         let contents = state.server(primary).contents();
+        let there = self.is_there(&session, state.server(primary));
         let diverged = !desk.followed.starts_with(&contents.log) && !contents.log.starts_with(&desk.followed);
-        if contents.sealed || !diverged || !state.server(primary).is_primary() || self.breaks(Mutation::RepairOverwrites) {
+        if contents.sealed || !diverged || !there || self.breaks(Mutation::RepairOverwrites) {
             return None;
         }
         let mut next = *state;
@@ -276,35 +296,37 @@ impl Model {
         (next.desks != state.desks).then_some(next)
     }
 
+    /// A person's word replaces the proof, and nothing else: what is accepted has still to be committed.
     pub(crate) fn accept(&self, state: &State, d: DeskId) -> Option<State> {
         let session = state.desk(d).session?;
         let server = state.server(session.at.primary);
         let contents = server.contents();
-        let needed = session.doubt.is_some() || contents.sealed;
+        let needed = contents.sealed || !self.is_proven(&session, server, &contents);
         let allowed = state.spent.acceptances < self.bounds.acceptances;
-        if !(needed && allowed && server.is_primary() && state.voters.majority == session.at) {
+        if !(needed && allowed && self.is_there(&session, server) && state.voters.majority == session.at) {
             return None;
         }
         let mut next = *state;
         next.spent.acceptances += 1;
-        let op = Op::Accept { epoch: session.at.epoch, stream: server.id, upto: contents.end() };
-        next.server_mut(session.at.primary).write(op);
-        next.forgive(Set::of(&contents.log));
-        let server = *next.server(session.at.primary);
-        self.look(next.session_mut(d)?, &server, &server.contents());
+        let mut commit = Commit::new(Purpose::Acceptance, contents.end(), server);
+        if self.breaks(Mutation::AcceptanceCommits) {
+            commit.phase = Phase::Checked;
+        }
+        next.session_mut(d)?.commit = Some(commit);
         Some(next)
     }
 
     pub(crate) fn settle(&self, state: &State, d: DeskId) -> Option<State> {
-        let primary = state.desk(d).session?.at.primary;
+        let session = state.desk(d).session?;
+        let primary = session.at.primary;
         let contents = state.server(primary).contents();
         let tail = contents.end() != contents.mark;
-        if !self.breaks(Mutation::ReaderSettles) || !state.server(primary).is_primary() || !tail {
+        if !self.breaks(Mutation::ReaderSettles) || !self.is_there(&session, state.server(primary)) || !tail {
             return None;
         }
         let mut next = *state;
         next.server_mut(primary).write(Op::Mark(contents.end()));
-        next.history.acknowledge(&contents.log);
+        next.history.acknowledge(session.at.epoch, &contents.log);
         Some(next)
     }
 }

@@ -45,7 +45,7 @@ fn one_history(_: &Model, state: &State) -> bool {
     !history.live_without && acknowledged.iter().all(|a| acknowledged.iter().all(|b| related(a, b)))
 }
 
-/// Nobody seals the journal unless a person has accepted a history that lacked something.
+/// Nobody seals the journal unless a person has accepted a history that lacked something, or deleted it.
 fn sealed_for_cause(_: &Model, state: &State) -> bool {
-    state.spent.acceptances > 0 || !state.servers.iter().any(|server| server.stream.contains(&Op::Seal))
+    state.spent.acceptances > 0 || state.spent.deletions > 0 || !state.servers.iter().any(|server| server.stream.contains(&Op::Seal))
 }

@@ -24,10 +24,11 @@ pub enum Event {
     FullResync,
     Repaired,
     Sealed,
+    Accepted,
 }
 
 impl Event {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Acknowledged,
         Self::AcknowledgedAfterFailover,
         Self::TakeoverProven,
@@ -38,6 +39,7 @@ impl Event {
         Self::FullResync,
         Self::Repaired,
         Self::Sealed,
+        Self::Accepted,
     ];
 }
 

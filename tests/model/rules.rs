@@ -16,7 +16,6 @@ pub enum Mutation {
     AppendAnywhere,
     MajorityBeforeWait,
     RepairOverwrites,
-    HeirAlwaysCounts,
     VouchedBeforeAsked,
     ReadFromReplica,
     EpochNotCompared,
@@ -24,6 +23,10 @@ pub enum Mutation {
     LiveWithoutAsking,
     AskedBeforeRead,
     InDoubtIsLive,
+    StreamNotCompared,
+    HeirOfAnyStream,
+    MarkMovesBack,
+    AcceptanceCommits,
 }
 
 impl Mutation {
@@ -41,7 +44,6 @@ impl Mutation {
         Self::AppendAnywhere,
         Self::MajorityBeforeWait,
         Self::RepairOverwrites,
-        Self::HeirAlwaysCounts,
         Self::VouchedBeforeAsked,
         Self::ReadFromReplica,
         Self::EpochNotCompared,
@@ -49,5 +51,9 @@ impl Mutation {
         Self::LiveWithoutAsking,
         Self::AskedBeforeRead,
         Self::InDoubtIsLive,
+        Self::StreamNotCompared,
+        Self::HeirOfAnyStream,
+        Self::MarkMovesBack,
+        Self::AcceptanceCommits,
     ];
 }

@@ -22,8 +22,11 @@ impl Set {
     pub fn len(self) -> usize {
         self.0.count_ones() as usize
     }
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
     pub fn is_subset_of(self, other: Self) -> bool {
-        self.0 & !other.0 == 0
+        self.without(other) == Self::default()
     }
     pub fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
@@ -101,12 +104,6 @@ pub struct Voters {
     pub last_epoch: u8,
 }
 
-impl Voters {
-    pub fn latest(&self) -> Named {
-        self.elected.unwrap_or(self.majority)
-    }
-}
-
 /// What a commit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
@@ -116,6 +113,14 @@ pub enum Purpose {
     Tail,
     /// Of the whole log of a server that is not proven at this epoch.
     Takeover,
+    /// As `Takeover`, but a person's word stands in for the proof.
+    Acceptance,
+}
+
+impl Purpose {
+    pub fn is_of_the_whole_log(self) -> bool {
+        matches!(self, Self::Takeover | Self::Acceptance)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,8 +138,6 @@ pub enum Phase {
 pub struct Commit {
     pub purpose: Purpose,
     pub upto: EntryId,
-    /// The server's stream when this began: what a takeover record names.
-    pub stream: StreamId,
     /// The length of the server's stream that WAIT waits for.
     pub target: u8,
     /// Who has had that much while following the server. Stays when they leave: WAIT may answer from old news.
@@ -148,7 +151,7 @@ pub struct Commit {
 impl Commit {
     pub fn new(purpose: Purpose, upto: EntryId, server: &Server) -> Self {
         let (confirmed, vouched, phase) = (Set::default(), Set::default(), Phase::Waiting);
-        Self { purpose, upto, stream: server.id, target: server.len(), confirmed, vouched, phase }
+        Self { purpose, upto, target: server.len(), confirmed, vouched, phase }
     }
 }
 
@@ -156,6 +159,8 @@ impl Commit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Session {
     pub at: Named,
+    /// The stream that the server wrote then. A session is over once it writes another: scripts compare.
+    pub stream: StreamId,
     /// In doubt until the server is proven at this epoch and committed up to this revision, where its log ended when the
     /// session was opened. `None` is a session that is proven and not in doubt.
     pub doubt: Option<u8>,
@@ -179,6 +184,10 @@ pub struct History {
     pub upon: List<EntryId, 8>,
     /// Entries that were acknowledged, or read by a replica as committed.
     pub acknowledged: Set,
+    /// What a person gave up, by accepting a history without it at an epoch. What earlier epochs still have in flight of it
+    /// is given up too; a later one may acknowledge it again.
+    pub given_up: Set,
+    pub accepted_at: u8,
     /// A replica called itself LIVE without an entry that was acknowledged before the moment it spoke of.
     pub live_without: bool,
 }
@@ -188,8 +197,13 @@ impl History {
         self.upon.push(upon);
         u8::try_from(self.upon.len()).unwrap()
     }
-    pub fn acknowledge(&mut self, entries: &[EntryId]) {
-        entries.iter().for_each(|entry| self.acknowledged.insert(*entry));
+    pub fn acknowledge(&mut self, epoch: u8, entries: &[EntryId]) {
+        let mut entries = Set::of(entries);
+        if epoch < self.accepted_at {
+            entries = entries.without(self.given_up);
+        }
+        self.given_up = self.given_up.without(entries);
+        self.acknowledged.0 |= entries.0;
     }
     /// A replica that has `followed` calls itself LIVE as of when `acknowledged` was all that was.
     pub fn claim_live(&mut self, acknowledged: Set, followed: &[EntryId]) {
@@ -272,8 +286,11 @@ impl State {
         self.desk_mut(desk).session.as_mut()
     }
 
-    /// A person has said that what is not among these is lost: nobody is held to it any more.
-    pub fn forgive(&mut self, kept: Set) {
+    /// A person has accepted, at an epoch, a history that has only these entries.
+    pub fn give_up_all_but(&mut self, kept: Set, epoch: u8) {
+        let decided: Vec<EntryId> = (1..).take(self.history.upon.len()).collect();
+        self.history.given_up = Set::of(&decided).without(kept);
+        self.history.accepted_at = epoch;
         self.history.acknowledged = self.history.acknowledged.intersection(kept);
         for session in self.desks.iter_mut().filter_map(|desk| desk.session.as_mut()) {
             session.read = session.read.map(|read| read.intersection(kept));

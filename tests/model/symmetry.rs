@@ -23,8 +23,8 @@ pub fn canonical(state: &State) -> (State, Renaming) {
 
 fn desk_key(desk: &Desk) -> impl Ord + use<> {
     let session = desk.session.map(|s| {
-        let commit = s.commit.map(|c| (c.purpose, c.upto, c.stream, c.target, c.phase, c.confirmed.len(), c.vouched.len()));
-        (s.at.epoch, s.doubt, s.read, commit)
+        let commit = s.commit.map(|c| (c.purpose, c.upto, c.target, c.phase, c.confirmed.len(), c.vouched.len()));
+        (s.at.epoch, s.stream, s.doubt, s.read, commit)
     });
     (desk.followed, session)
 }

@@ -2,7 +2,7 @@
 
 use crate::model::{Event, Model};
 use crate::rules::Mutation;
-use crate::state::{Named, Phase, Purpose, Role, ServerId, Set, State};
+use crate::state::{Named, Phase, Purpose, Role, ServerId, Set, State, Voters};
 use crate::stream::{Op, Stream};
 
 impl Model {
@@ -42,7 +42,9 @@ impl Model {
             return None;
         }
         let mut next = *state;
-        if !told_before && source != state.voters.latest().primary {
+        let Voters { majority, elected, .. } = state.voters;
+        let named = source == majority.primary || elected.is_some_and(|elected| elected.primary == source);
+        if !told_before && !named {
             if state.spent.flaps == self.bounds.flaps {
                 return None;
             }
@@ -116,10 +118,12 @@ impl Model {
         Some(next)
     }
 
+    /// At a primary that has the mark of all that was acknowledged: what is deleted at an heir before it has, nothing tells.
     pub(crate) fn delete_log(&self, state: &State) -> Option<State> {
-        let primary = state.voters.majority.primary;
-        let server = state.server(primary);
-        if state.spent.deletions == self.bounds.deletions || !server.is_primary() || server.contents().log.is_empty() {
+        let Named { epoch, primary } = state.voters.majority;
+        let (server, contents) = (state.server(primary), state.server(primary).contents());
+        let proven = contents.takeover.is_some_and(|record| record.epoch == epoch);
+        if state.spent.deletions == self.bounds.deletions || !server.is_primary() || !proven || contents.log.is_empty() {
             return None;
         }
         let mut next = *state;
@@ -135,8 +139,9 @@ impl Model {
         for desk in state.desks.iter_mut() {
             let Some(session) = &mut desk.session else { continue };
             let (at, primary) = (session.at.primary, &servers[usize::from(session.at.primary)]);
+            let stream = session.stream;
             let Some(commit) = &mut session.commit else { continue };
-            if commit.phase != Phase::Waiting || !primary.is_primary() {
+            if commit.phase != Phase::Waiting || !primary.is_primary() || primary.id != stream {
                 continue;
             }
             let proven = primary.contents().takeover.map(|record| record.stream);
@@ -144,7 +149,7 @@ impl Model {
                 if server.follows(at) && server.len() >= commit.target {
                     commit.confirmed.insert(id);
                 }
-                let from_proven = proven == Some(server.id2) || self.breaks(Mutation::HeirAlwaysCounts);
+                let from_proven = proven == Some(server.id2) || self.breaks(Mutation::HeirOfAnyStream);
                 let partial = server.id2 != 0 && from_proven;
                 if commit.purpose == Purpose::Takeover && server.follows(at) && (partial || self.breaks(Mutation::FullResyncCounts)) {
                     commit.vouched.insert(id);
