@@ -1,5 +1,7 @@
 //! How large a system is explored. The only place where the numbers stand.
 
+use crate::model::Event;
+
 /// The size of a system, and how often what may go wrong in it does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
@@ -47,7 +49,64 @@ impl Bounds {
             acceptances: 0,
         }
     }
+
+    /// What must happen somewhere within these bounds.
+    pub fn expected_events(&self) -> impl Iterator<Item = Event> {
+        let failover = self.failovers > 0;
+        let expected = [
+            (Event::Acknowledged, true),
+            (Event::Live, true),
+            (Event::TakeoverProven, failover),
+            (Event::AcknowledgedAfterFailover, failover),
+            (Event::LiveAfterFailover, failover),
+            (Event::PartialResync, failover),
+            (Event::FullResync, failover),
+            (Event::ProvenAgainAfterRestart, self.restarts > 0),
+            (Event::Repaired, self.deletions > 0),
+            (Event::Accepted, self.acceptances > 0),
+            (Event::Sealed, self.acceptances > 0 && self.entries > 1),
+        ];
+        expected.into_iter().filter(|(_, expected)| *expected).map(|(event, _)| event)
+    }
 }
+
+/// What `cargo test` explores, in less than a minute.
+pub const QUICK: &[Bounds] = &[
+    Bounds { entries: 2, restarts: 1, desk_restarts: 1, deletions: 1, ..Bounds::group(1, 1) },
+    Bounds { entries: 2, failovers: 1, flaps: 1, restarts: 1, ..Bounds::group(2, 2) },
+    Bounds { failovers: 2, restarts: 1, ..Bounds::group(2, 1) },
+    Bounds { entries: 2, failovers: 1, ..Bounds::group(3, 2) },
+    Bounds { failovers: 2, desks: 1, ..Bounds::group(3, 2) },
+    Bounds { failovers: 1, flaps: 2, desk_restarts: 1, ..Bounds::group(3, 2) },
+    Bounds { failovers: 1, restarts: 1, ..Bounds::group(3, 2) },
+    Bounds { failovers: 1, losses: 1, ..Bounds::group(3, 2) },
+    Bounds { failovers: 1, deletions: 1, ..Bounds::group(3, 2) },
+    Bounds { entries: 2, failovers: 1, acceptances: 1, ..Bounds::group(3, 2) },
+    Bounds { failovers: 1, desks: 1, flaps: 1, ..Bounds::group(4, 2) },
+    Bounds { failovers: 1, desks: 1, flaps: 1, ..Bounds::group(4, 3) },
+    Bounds { failovers: 2, desks: 1, flaps: 1, ..Bounds::group(3, 3) },
+];
+
+/// What `make model` explores.
+pub const FULL: &[Bounds] = &[
+    Bounds { entries: 3, restarts: 1, desk_restarts: 2, deletions: 1, ..Bounds::group(1, 1) },
+    Bounds { entries: 2, failovers: 2, restarts: 1, ..Bounds::group(2, 1) },
+    Bounds { entries: 2, failovers: 2, restarts: 1, losses: 1, ..Bounds::group(2, 2) },
+    Bounds { entries: 3, failovers: 1, ..Bounds::group(3, 2) },
+    Bounds { entries: 2, failovers: 2, ..Bounds::group(3, 2) },
+    Bounds { failovers: 2, restarts: 1, ..Bounds::group(3, 2) },
+    Bounds { failovers: 2, losses: 1, ..Bounds::group(3, 2) },
+    Bounds { entries: 2, failovers: 1, flaps: 1, desk_restarts: 1, ..Bounds::group(3, 2) },
+    Bounds { entries: 2, failovers: 1, restarts: 1, ..Bounds::group(3, 2) },
+    Bounds { entries: 2, failovers: 1, losses: 1, ..Bounds::group(3, 2) },
+    Bounds { entries: 2, failovers: 1, deletions: 1, desk_restarts: 1, ..Bounds::group(3, 2) },
+    Bounds { entries: 2, failovers: 1, acceptances: 1, desk_restarts: 1, ..Bounds::group(3, 2) },
+    Bounds { failovers: 2, acceptances: 1, ..Bounds::group(3, 2) },
+    Bounds { entries: 2, failovers: 3, desks: 1, ..Bounds::group(3, 2) },
+    Bounds { failovers: 2, ..Bounds::group(4, 2) },
+    Bounds { failovers: 1, flaps: 1, restarts: 1, ..Bounds::group(4, 3) },
+    Bounds { entries: 2, failovers: 2, flaps: 1, ..Bounds::group(3, 3) },
+];
 
 impl std::fmt::Display for Bounds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

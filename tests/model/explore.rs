@@ -1,13 +1,15 @@
 //! Runs the checker, and says what it found in words that can be followed.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model as _};
 
 use crate::action::Action;
 use crate::bounds::Bounds;
+use crate::invariants::INVARIANTS;
 use crate::model::{Event, Model};
-use crate::rules::Mutation;
+use crate::mutations::Mutation;
 use crate::state::State;
 use crate::symmetry::canonical;
 
@@ -19,6 +21,25 @@ pub struct Explored {
     pub took: Duration,
     pub events: Vec<(Event, u64)>,
     pub counterexample: Option<Counterexample>,
+}
+
+impl Explored {
+    pub fn count(&self, event: Event) -> u64 {
+        self.events.iter().filter(|(e, _)| *e == event).map(|(_, count)| count).sum()
+    }
+}
+
+impl fmt::Display for Explored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bounds, states, unique, depth, .. } = self;
+        write!(f, "{bounds}: {states} states, {unique} unique, depth {depth}, {:.1} s; ", self.took.as_secs_f64())?;
+        let Some(found) = &self.counterexample else {
+            let names: Vec<_> = INVARIANTS.iter().map(|invariant| invariant.name).collect();
+            return write!(f, "{} hold", names.join(", "));
+        };
+        write!(f, "{} violated after {} steps", found.invariant, found.steps.len())?;
+        found.steps.iter().try_for_each(|step| write!(f, "\n    {step:?}"))
+    }
 }
 
 /// The shortest way to a state in which an invariant does not hold.

@@ -1,7 +1,7 @@
 //! What must hold in every state, under the names that the README gives it.
 
 use crate::model::Model;
-use crate::rules::Mutation;
+use crate::mutations::Mutation;
 use crate::state::{Set, State};
 use crate::stream::Op;
 
@@ -47,5 +47,7 @@ fn one_history(_: &Model, state: &State) -> bool {
 
 /// Nobody seals the journal unless a person has accepted a history that lacked something, or deleted it.
 fn sealed_for_cause(_: &Model, state: &State) -> bool {
-    state.spent.acceptances > 0 || state.spent.deletions > 0 || !state.servers.iter().any(|server| server.stream.contains(&Op::Seal))
+    state.spent.acceptances > 0
+        || state.spent.deletions > 0
+        || !state.servers.iter().any(|server| server.stream.contains(&Op::Seal))
 }

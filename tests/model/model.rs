@@ -7,7 +7,7 @@ use stateright::Property;
 use crate::action::Action;
 use crate::bounds::Bounds;
 use crate::invariants::INVARIANTS;
-use crate::rules::Mutation;
+use crate::mutations::Mutation;
 use crate::state::State;
 use crate::symmetry::canonical;
 

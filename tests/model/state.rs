@@ -45,7 +45,10 @@ impl Set {
 pub enum Role {
     Primary,
     /// Told to follow `of`; `attached` once the two have agreed where to go on.
-    Replica { of: ServerId, attached: bool },
+    Replica {
+        of: ServerId,
+        attached: bool,
+    },
 }
 
 impl Default for Role {

@@ -21,9 +21,17 @@ pub enum Op {
     /// Committed up to this entry.
     Mark(EntryId),
     /// The primary of `epoch` was proven complete, and its log is committed up to `upto`.
-    Takeover { epoch: u8, stream: StreamId, upto: EntryId },
+    Takeover {
+        epoch: u8,
+        stream: StreamId,
+        upto: EntryId,
+    },
     /// A person has accepted this history: as `Takeover`, and lifts the seal.
-    Accept { epoch: u8, stream: StreamId, upto: EntryId },
+    Accept {
+        epoch: u8,
+        stream: StreamId,
+        upto: EntryId,
+    },
     Seal,
     /// The journal's key was deleted, by mistake or malice; the other keys stay.
     DeleteLog,

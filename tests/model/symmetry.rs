@@ -36,7 +36,9 @@ fn server_key<'a>(state: &'a State, desks: &List<u8, MAX_DESKS>, id: ServerId) -
     let attached = match server.role {
         Role::Primary => 0,
         Role::Replica { of, attached } => {
-            1 + u8::from(attached) + 2 * u8::from(state.voters.majority.primary == of) + 4 * u8::from(state.server(of).is_primary())
+            1 + u8::from(attached)
+                + 2 * u8::from(state.voters.majority.primary == of)
+                + 4 * u8::from(state.server(of).is_primary())
         }
     };
     let in_sessions = desks.iter().fold(0u8, |bits, d| {

@@ -1,7 +1,7 @@
 //! What voters and servers do by themselves: failovers, replication, crashes.
 
 use crate::model::{Event, Model};
-use crate::rules::Mutation;
+use crate::mutations::Mutation;
 use crate::state::{Named, Phase, Purpose, Role, ServerId, Set, State, Voters};
 use crate::stream::{Op, Stream};
 
@@ -38,7 +38,10 @@ impl Model {
     pub(crate) fn attach(&self, state: &State, server: ServerId, source: ServerId) -> Option<State> {
         let (from, to) = (state.server(server), state.server(source));
         let told_before = matches!(from.role, Role::Replica { of, .. } if of == source);
-        if from.follows(source) || !(told_before || to.is_primary()) || self.follows_in_turn(state, source, server) {
+        if from.follows(source)
+            || !(told_before || to.is_primary() || self.breaks(Mutation::FollowsReplica))
+            || self.follows_in_turn(state, source, server)
+        {
             return None;
         }
         let mut next = *state;
@@ -103,6 +106,9 @@ impl Model {
         }
         let mut next = *state;
         next.spent.restarts += 1;
+        if self.breaks(Mutation::StartedAsPrimary) && state.voters.majority.primary == server {
+            next.server_mut(server).role = Role::Primary;
+        }
         start_again(&mut next, server);
         Some(next)
     }
@@ -123,7 +129,8 @@ impl Model {
         let Named { epoch, primary } = state.voters.majority;
         let (server, contents) = (state.server(primary), state.server(primary).contents());
         let proven = contents.takeover.is_some_and(|record| record.epoch == epoch);
-        if state.spent.deletions == self.bounds.deletions || !server.is_primary() || !proven || contents.log.is_empty() {
+        if state.spent.deletions == self.bounds.deletions || !server.is_primary() || !proven || contents.log.is_empty()
+        {
             return None;
         }
         let mut next = *state;
@@ -151,7 +158,10 @@ impl Model {
                 }
                 let from_proven = proven == Some(server.id2) || self.breaks(Mutation::HeirOfAnyStream);
                 let partial = server.id2 != 0 && from_proven;
-                if commit.purpose == Purpose::Takeover && server.follows(at) && (partial || self.breaks(Mutation::FullResyncCounts)) {
+                if commit.purpose == Purpose::Takeover
+                    && server.follows(at)
+                    && (partial || self.breaks(Mutation::FullResyncCounts))
+                {
                     commit.vouched.insert(id);
                 }
             }
