@@ -125,6 +125,7 @@ impl Model {
             Action::Settle(d) => self.settle(state, d),
         }?;
         self.note_confirmations(&mut next);
+        debug_assert!(next.replicas_have_prefixes(), "{action:?} of {state:#?}");
         Some(next)
     }
 }

@@ -300,6 +300,14 @@ impl State {
         }
     }
 
+    /// What replication is: whoever is attached has a prefix of its source's stream. A step that breaks it is not Redis.
+    pub fn replicas_have_prefixes(&self) -> bool {
+        self.servers.iter().all(|server| match server.role {
+            Role::Replica { of, attached: true } => self.server(of).stream.starts_with(&server.stream),
+            Role::Replica { attached: false, .. } | Role::Primary => true,
+        })
+    }
+
     pub fn new_stream(&mut self) -> StreamId {
         self.last_stream += 1;
         self.last_stream
