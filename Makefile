@@ -15,7 +15,7 @@ soak:
 	scripts/soak scripts/build-client
 
 # Every state of the journal's protocol on Redis within the full bounds of tests/model/bounds.rs, with what the checker finds
-# where a rule is missing. Takes about half an hour, and up to 3 GiB.
+# where a rule is missing. Takes about half an hour, and up to 2 GiB.
 model:
 	cargo test --locked --test model -- --include-ignored --nocapture --test-threads 1
 
