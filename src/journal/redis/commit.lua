@@ -1,6 +1,7 @@
 -- Moves the committed mark, if this journal has the entry named, and records whose takeover was proven.
 -- KEYS: journal, committed mark, properties.  ARGV: revision, hash, stream as for an append, then, for a takeover, its epoch.
--- Gives 'committed', 'missing', 'replaced', or { 'servers', attached, declared } if more servers are attached than the journal is
+-- Gives 'committed'; 'missing' if the entry, or the one marked now, is not there, or a takeover is not of the whole journal;
+-- 'replaced'; or { 'servers', attached, declared } if more servers are attached than the journal is
 -- declared for: what they have confirmed proves nothing then.
 local info = redis.call('INFO', 'replication')
 if ARGV[3] ~= '' then
@@ -14,11 +15,22 @@ if declared then
   end
   if attached > declared then return { 'servers', tostring(attached), tostring(declared) } end
 end
+local function entry(revision) return redis.call('XRANGE', KEYS[1], revision .. '-0', revision .. '-0')[1] end
+local mark = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+if mark then
+  -- A mark without its entry is a journal that lost entries: nothing is built on it.
+  local marked = entry(string.match(mark[1], '^%d+'))
+  if not marked or marked[2][2] ~= mark[2][2] then return 'missing' end
+end
+if ARGV[4] then
+  -- A takeover commits the whole journal: if it has gone on meanwhile, it is another one.
+  local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  if (last and last[1] or '0-0') ~= ARGV[1] .. '-0' then return 'missing' end
+end
 if ARGV[1] ~= '0' then
   local id = ARGV[1] .. '-0'
-  local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
-  if not entry or entry[2][2] ~= ARGV[2] then return 'missing' end
-  local mark = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  local named = entry(ARGV[1])
+  if not named or named[2][2] ~= ARGV[2] then return 'missing' end
   if not mark or tonumber(string.match(mark[1], '^%d+')) < tonumber(ARGV[1]) then
     redis.call('XADD', KEYS[2], 'MAXLEN', 1, id, 'h', ARGV[2])
   end

@@ -201,6 +201,10 @@ impl JournalReader for RedisJournal {
         }
         let (mut batch, at_end) = batch(found, after)?;
         self.repairer.keep(after, &batch.entries);
+        if !at_end && batch.entries.is_empty() {
+            let why = "the journal is not committed again yet up to where it was followed";
+            return Err(ReadError::InDoubt(why.to_owned()));
+        }
         if !at_end {
             return Ok(batch);
         }

@@ -131,7 +131,8 @@ pub(super) fn batch(found: Found, after: Position) -> Result<(Batch, bool), Read
         Found::Entries { committed, rows } => {
             let entries = chained(after, rows)?;
             let at = entries.last().map_or(after, |last| last.position());
-            Ok((Batch { entries, level: None }, at.revision >= committed))
+            // Who has followed beyond the mark is not level by it: it is to be moved on first.
+            Ok((Batch { entries, level: None }, at.revision == committed))
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redis::{Value, cmd};
+use redis::Value;
 use tracing::{error, warn};
 
 use super::committer::Committer;
@@ -117,7 +117,7 @@ impl Repairer {
         );
         error!("{why}; nothing is written any more");
         let sealing: Result<Value, CallError> =
-            session.ask(cmd("SET").arg(&reader.scripts.keys.seal).arg(&why).arg("NX")).await;
+            session.ask(&reader.scripts.seal(&session.stream, &why)).await;
         if let Err(error) = sealing {
             warn!(%error, "the journal is not sealed yet");
         }

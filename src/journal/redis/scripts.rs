@@ -229,8 +229,13 @@ impl JournalState {
     }
 }
 
-const SOURCES: [&str; 4] =
-    [include_str!("append.lua"), include_str!("commit.lua"), include_str!("read.lua"), include_str!("state.lua")];
+const SOURCES: [&str; 5] = [
+    include_str!("append.lua"),
+    include_str!("commit.lua"),
+    include_str!("read.lua"),
+    include_str!("state.lua"),
+    include_str!("seal.lua"),
+];
 
 /// The scripts, and the keys of one journal.
 #[derive(Debug, Clone)]
@@ -240,12 +245,13 @@ pub(super) struct Scripts {
     commit: Script,
     read: Script,
     state: Script,
+    seal: Script,
 }
 
 impl Scripts {
     pub(super) fn of(namespace: &str) -> Self {
-        let [append, commit, read, state] = SOURCES.map(Script::new);
-        Self { keys: Keys::of(namespace), append, commit, read, state }
+        let [append, commit, read, state, seal] = SOURCES.map(Script::new);
+        Self { keys: Keys::of(namespace), append, commit, read, state, seal }
     }
 
     /// Makes the server know them.
@@ -293,6 +299,13 @@ impl Scripts {
         if let Some(epoch) = takeover {
             command.arg(epoch);
         }
+        command
+    }
+
+    /// Seals the journal, unless it is.
+    pub(super) fn seal(&self, stream: &str, why: &str) -> Cmd {
+        let mut command = Self::run(&self.seal, &[&self.keys.seal]);
+        command.arg(stream).arg(why);
         command
     }
 

@@ -256,7 +256,8 @@ impl Supervisor {
     /// Finds out whether the primary has all that was acknowledged, while that is not known. Why not is logged once.
     async fn examine(&self, session: &Session, info: &ServerInfo, told: &mut String) {
         let Some(committer) = &self.committer else { return };
-        if *session.state.borrow() == SessionState::Fresh {
+        // Replicas vouch for an heir that a majority names; what they were before says nothing of where they are now.
+        if *session.state.borrow() == SessionState::Fresh || session.certain().is_none() {
             return;
         }
         let replicas = self.ask_replicas(info).await;
