@@ -38,6 +38,8 @@ pub(super) struct Located {
 pub(super) enum LocateError {
     #[error("none of the {asked} Sentinels answers{}", said(.last))]
     NoSentinel { asked: usize, last: Option<String> },
+    #[error("`{named}` of the {known} Sentinels are named in the URL: name all, for only a majority can say which server is the primary")]
+    TooFewNamed { named: usize, known: usize },
     #[error("no Sentinel knows a primary called `{0}`")]
     UnknownName(String),
     #[error("none of the {asked} cluster nodes known knows who has the journal's slot{}", said(.last))]
@@ -217,6 +219,9 @@ impl Locator {
         };
         let agree = known.iter().filter(|one| one.primary == latest.primary && one.version == latest.version).count();
         let voters = known.iter().map(|answer| answer.sentinels).max().unwrap_or_default().max(sentinels.len());
+        if sentinels.len() * 2 <= voters {
+            return Err(LocateError::TooFewNamed { named: sentinels.len(), known: voters });
+        }
         let servers = known.iter().map(|answer| answer.servers).max();
         let (node, epoch) = (latest.primary.clone(), latest.version);
         Ok(Located { node, majority: agree * 2 > voters, epoch, servers })

@@ -48,3 +48,37 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       name: {{ .secret.name }}
       key: {{ .secret.key }}
 {{- end }}
+
+{{/* Which journal, and how to reach it: for the service, and for what makes the journal. */}}
+{{- define "withheld.journalEnv" -}}
+- { name: WITHHELD_JOURNAL, value: {{ .Values.journal.url | quote }} }
+- { name: WITHHELD_REDIS_NAMESPACE, value: {{ .Values.journal.namespace | quote }} }
+{{- if not (kindIs "invalid" .Values.journal.waitReplicas) }}
+- { name: WITHHELD_REDIS_WAIT_REPLICAS, value: {{ .Values.journal.waitReplicas | quote }} }
+{{- end }}
+- { name: WITHHELD_REDIS_DURABILITY, value: {{ .Values.journal.durability }} }
+- { name: WITHHELD_REDIS_TIMEOUT, value: {{ .Values.journal.timeout }} }
+{{- with .Values.redis }}
+{{- if .user }}
+- { name: WITHHELD_REDIS_USER, value: {{ .user | quote }} }
+{{- end }}
+{{- if .passwordSecret.name }}
+{{- include "withheld.fromSecret" (dict "name" "WITHHELD_REDIS_PASSWORD" "secret" .passwordSecret) | nindent 0 }}
+{{- end }}
+{{- if .sentinelUser }}
+- { name: WITHHELD_REDIS_SENTINEL_USER, value: {{ .sentinelUser | quote }} }
+{{- end }}
+{{- if .sentinelPasswordSecret.name }}
+{{- include "withheld.fromSecret" (dict "name" "WITHHELD_REDIS_SENTINEL_PASSWORD" "secret" .sentinelPasswordSecret) | nindent 0 }}
+{{- end }}
+{{- if .tls.secretName }}
+{{- if .tls.caKey }}
+- { name: WITHHELD_REDIS_CA, value: "/etc/withheld/redis-tls/{{ .tls.caKey }}" }
+{{- end }}
+{{- if .tls.certKey }}
+- { name: WITHHELD_REDIS_CERT, value: "/etc/withheld/redis-tls/{{ .tls.certKey }}" }
+- { name: WITHHELD_REDIS_KEY, value: "/etc/withheld/redis-tls/{{ required "redis.tls.keyKey goes with certKey" .tls.keyKey }}" }
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
