@@ -4,6 +4,7 @@
 mod entries;
 mod on_redis;
 mod on_sqlite;
+mod split;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
