@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{BINARY, Service, mk_journal};
+use crate::harness::{BINARY, CREATED, Service, mk_journal, nth};
 
 const ORDER: &str = r#"
 order_id = "order"
@@ -74,9 +74,9 @@ async fn an_order_is_previewed_applied_asked_about_and_lifted() {
     assert_eq!((code, out.contains("0 of 1 withheld in IN")), (0, true), "{out}");
 
     let (code, out, _) = desk.run(&[&["order", "apply", "--yes"], files.as_slice()].concat());
-    assert_eq!((code, out.contains("order order is in force at revision 1")), (0, true), "{out}");
+    assert_eq!((code, out.contains(&format!("order order is in force at revision {}", nth(1)))), (0, true), "{out}");
     let (code, out, _) = desk.run(&[&["order", "apply", "--yes"], files.as_slice()].concat());
-    assert_eq!((code, out.contains("was applied before, at revision 1; nothing was changed")), (0, true), "{out}");
+    assert_eq!((code, out.contains(&format!("was applied before, at revision {}; nothing was changed", nth(1)))), (0, true), "{out}");
     let (_, out, _) = desk.run(&["check", "BR", "7", "8"]);
     assert!(out.contains("1 of 2 withheld in BR"), "{out}");
     let (_, out, _) = desk.run(&["countries", "7"]);
@@ -92,7 +92,7 @@ async fn an_order_is_previewed_applied_asked_about_and_lifted() {
     assert_eq!(desk.run(&note).0, 0);
     let (code, out, _) = desk.run(&["order", "lift", "order", "--reason", "withdrawn", "--yes"]);
     assert_eq!(code, 0);
-    assert!(out.contains("lifted at revision 3: 1 account and 0 posts visible again"), "{out}");
+    assert!(out.contains(&format!("lifted at revision {}: 1 account and 0 posts visible again", nth(3))), "{out}");
     let (_, out, _) = desk.run(&["order", "show", "order"]);
     for said in ["lifted", "meeting — they met", "withdrawn", "12/2021", "desk@example.org"] {
         assert!(out.contains(said), "`{said}` is missing:\n{out}");
@@ -109,11 +109,12 @@ async fn what_takes_two_is_proposed_by_one_and_approved_or_rejected_by_another()
     assert_eq!((code, out.contains("it takes two (worldwide)")), (0, true), "{out}");
     let (code, out, _) = desk.run(&[&["order", "apply", "--yes"], files.as_slice()].concat());
     assert_eq!(code, 0);
-    for said in ["to say `withheld order approve order`", "order order is pending approval at revision 1"] {
+    let pending = format!("order order is pending approval at revision {}", nth(1));
+    for said in ["to say `withheld order approve order`", &pending] {
         assert!(out.contains(said), "{out}");
     }
     let (_, out, _) = desk.run(&[&["order", "apply", "--yes"], files.as_slice()].concat());
-    assert!(out.contains("order order was proposed before, at revision 1; nothing was changed"), "{out}");
+    assert!(out.contains(&format!("order order was proposed before, at revision {}; nothing was changed", nth(1))), "{out}");
     let (code, _, err) = desk.run(&["order", "approve", "order", "--yes"]);
     assert_eq!((code, err.contains("nobody approves their own")), (1, true), "{err}");
     let (_, out, _) = desk.run(&["order", "due"]);
@@ -130,7 +131,7 @@ async fn what_takes_two_is_proposed_by_one_and_approved_or_rejected_by_another()
     assert!(desk.run(&["check", "US", "7"]).1.contains("0 of 1"));
     let (code, said) = at_a_terminal(&desk, &approve, "y\n");
     assert_eq!(
-        (code, said.contains("order order approved at revision 2: 2 accounts and 0 posts gone dark")),
+        (code, said.contains(&format!("order order approved at revision {}: 2 accounts and 0 posts gone dark", nth(2)))),
         (0, true),
         "{said}"
     );
@@ -142,7 +143,7 @@ async fn what_takes_two_is_proposed_by_one_and_approved_or_rejected_by_another()
     }
     let shown_json = desk.service.cli_json(&["order", "show", "order"]);
     assert_eq!(shown_json["approval"]["state"], "approved");
-    assert_eq!(shown_json["approval"]["decided_revision"], "2");
+    assert_eq!(shown_json["approval"]["decided_revision"], nth(2).to_string());
 
     // Another one is rejected; its id stays taken, and that is said.
     let again = desk.file("again.toml", &worldwide.replace("\"order\"", "\"again\""));
@@ -152,9 +153,9 @@ async fn what_takes_two_is_proposed_by_one_and_approved_or_rejected_by_another()
     assert_eq!((code, err.contains("--reason")), (2, true), "{err}");
     let reject = [&second, ["order", "reject", "again", "--reason", "too wide", "--yes"].as_slice()].concat();
     let (code, out, _) = desk.run(&reject);
-    assert_eq!((code, out.contains("order again rejected at revision 4")), (0, true), "{out}");
+    assert_eq!((code, out.contains(&format!("order again rejected at revision {}", nth(4)))), (0, true), "{out}");
     let (code, _, err) = desk.run(&files);
-    assert_eq!((code, err.contains("is rejected, at revision 4, and its order_id stays taken")), (1, true), "{err}");
+    assert_eq!((code, err.contains(&format!("is rejected, at revision {}, and its order_id stays taken", nth(4)))), (1, true), "{err}");
     let (_, out, _) = desk.run(&["order", "list", "--state", "rejected"]);
     assert!(out.contains("again") && out.contains("1 order"), "{out}");
 }
@@ -171,7 +172,7 @@ async fn what_programs_read_is_json_with_ids_as_strings() {
         json!({"account_id": "5", "withheld": false, "basis": null, "notice_key": null,
         "public_notice_url": null, "valid_until": null})
     );
-    assert_eq!(check["freshness"]["revision"], "1");
+    assert_eq!(check["freshness"]["revision"], nth(1).to_string());
     let countries = desk.service.cli_json(&["countries", "18446744073709551615"]);
     assert_eq!(countries["subjects"][0]["withheld_in_countries"], json!(["BR", "IN"]));
     let items = desk.service.cli_json(&["order", "items", "order"]);
@@ -229,7 +230,7 @@ async fn mistakes_in_files_are_named_and_change_nothing() {
     let (order, missing) = (desk.file("order.toml", ORDER), desk.dir.path().join("no-such.csv"));
     let (code, _, err) = desk.run(&["order", "apply", "--file", shown(&order), "--items", shown(&missing), "--yes"]);
     assert_eq!((code, err.contains("no-such.csv")), (2, true), "{err}");
-    assert_eq!(desk.service.cli_json(&["check", "IN", "7"])["freshness"]["revision"], "0");
+    assert_eq!(desk.service.cli_json(&["check", "IN", "7"])["freshness"]["revision"], CREATED.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,9 +298,9 @@ async fn nothing_is_changed_and_nothing_reported_as_done_without_a_yes() {
         assert_eq!((code, said.contains("nothing was changed")), (1, true), "{typed:?}: {said}");
         assert!(said.contains("put order order into force? 1 account and 0 posts would go dark (BR:"), "{said}");
     }
-    assert_eq!(desk.service.cli_json(&["check", "IN", "7"])["freshness"]["revision"], "0");
-    for (typed, revision) in [("YES\n", "1"), ("y\n", "2")] {
-        let args = if revision == "1" { &apply } else { &["order", "stay", "order", "--reason", "why"][..] };
+    assert_eq!(desk.service.cli_json(&["check", "IN", "7"])["freshness"]["revision"], CREATED.to_string());
+    let stay = ["order", "stay", "order", "--reason", "why"];
+    for (typed, args, revision) in [("YES\n", apply.as_slice(), nth(1)), ("y\n", &stay, nth(2))] {
         let (code, said) = at_a_terminal(&desk, args, typed);
         assert_eq!((code, said.contains(&format!("at revision {revision}"))), (0, true), "{said}");
     }
@@ -323,7 +324,7 @@ async fn accounts_are_protected_from_a_list_and_bad_lines_are_all_named() {
     let desk = Desk::open().await;
     let good = desk.file("good.csv", "\u{feff}account_id,category\n7,journalist\n8,news_media\n");
     let (code, out, _) = desk.run(&["protect", "add", "--file", shown(&good)]);
-    assert_eq!((code, out.as_str()), (0, "protected: 2 added, 0 moved, 0 there before; at revision 1\n"));
+    assert_eq!((code, out.as_str()), (0, format!("protected: 2 added, 0 moved, 0 there before; at revision {}\n", nth(1)).as_str()));
     let bad = desk.file("bad.csv", "account_id,category\n9,journalist\nx,journalist\n10,poet\n0,activist\n");
     let (code, _, err) = desk.run(&["protect", "add", "--file", shown(&bad)]);
     assert_eq!(code, 2, "{err}");
@@ -358,7 +359,7 @@ async fn a_watch_prints_each_change_as_a_line() {
     next();
     desk.apply(&ORDER.replace("\"order\"", "\"two\""), "8\n9\n");
     let resume_after = [next(), next()].map(|line| line["resume_after_revision"].clone());
-    assert_eq!(resume_after, [json!("4"), json!("5")]);
+    assert_eq!(resume_after, [nth(4), nth(5)].map(|revision| json!(revision.to_string())));
     watch.kill().unwrap();
     watch.wait().unwrap();
 }

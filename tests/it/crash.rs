@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 use withheld::pb::v1 as pb;
 use withheld::pb::v1::order_service_client::OrderServiceClient;
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_journal, mk_order};
+use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_journal, mk_order, nth};
 
 const ROUNDS: u64 = 200;
 const WRITERS: u64 = 4;
@@ -58,9 +58,9 @@ async fn apply_until_killed(mut orders: OrderServiceClient<Channel>, round: u64,
 }
 
 /// Each order is whole, or, if it was not acknowledged, not there at all. Tells how many are there.
-async fn check(service: &Service, sent: &Orders) -> usize {
+async fn check(service: &Service, sent: &Orders) -> u64 {
     let (mut orders, mut visibility) = (service.orders().await, service.visibility().await);
-    let mut there = 0;
+    let mut there = 0_u64;
     for ((round, writer, order), known) in sent {
         let order_id = id(*round, *writer, *order);
         let wanted = mk_batch("IN", accounts(*round, *writer, *order, known.items));
@@ -94,7 +94,7 @@ async fn killed_two_hundred_times_nothing_acknowledged_is_lost_and_nothing_is_ha
     );
     let mut all = Orders::new();
     let mut last = Orders::new();
-    let mut there = 0;
+    let mut there = 0_u64;
     for round in 0..ROUNDS {
         // Snapshots every few entries, so that a kill meets those being written too.
         let service = Service::start_with(&journal, &["--snapshot-every", "7"]).await;
@@ -122,6 +122,6 @@ async fn killed_two_hundred_times_nothing_acknowledged_is_lost_and_nothing_is_ha
         "only {acknowledged} orders were acknowledged: the kills came too early to tell anything"
     );
     let verified = service.cli_json(&["journal", "verify", "--journal", &format!("sqlite:{}", journal.display())]);
-    assert_eq!(verified["revision"], there.to_string());
+    assert_eq!(verified["revision"], nth(there).to_string());
     println!("{ROUNDS} kills: {} orders sent, {acknowledged} acknowledged, {there} there", all.len());
 }

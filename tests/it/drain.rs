@@ -12,7 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 use withheld::pb::v1 as pb;
 
 use crate::frames::{GOAWAY, GREETING, Wire};
-use crate::harness::{ONE_PERSON, Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order};
+use crate::harness::{ONE_PERSON, Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, nth};
 use crate::redis::until;
 use crate::scrape::Scrape;
 
@@ -81,7 +81,7 @@ async fn who_watches_is_told_where_to_resume_and_what_was_acknowledged_is_there_
     };
     assert_eq!(ended.code(), Code::Unavailable);
     let details = tonic_types::StatusExt::get_details_error_info(&ended).unwrap();
-    assert_eq!(details.metadata["resume_after_revision"], "1");
+    assert_eq!(details.metadata["resume_after_revision"], nth(1).to_string());
     assert!(service.wait().success());
     assert!(began.elapsed() < Duration::from_secs(5), "nobody was waited for: {:?}", began.elapsed());
 }

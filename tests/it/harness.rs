@@ -24,6 +24,14 @@ use crate::redis::acl::log_in_to_sentinels;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_withheld");
 
+/// The revision of the entry that creates a journal: where a new one is.
+pub const CREATED: u64 = 1;
+
+/// That of the nth entry that a test writes, counted from 1.
+pub const fn nth(n: u64) -> u64 {
+    CREATED + n
+}
+
 /// A running service; killed when dropped.
 pub struct Service {
     child: Child,
@@ -218,13 +226,18 @@ pub fn serve_on(journal: &str) -> Command {
 
 /// Makes the journal on Redis that services of a test are to share, as an operator does once.
 pub fn create_journal(url: &str, flags: &[&str]) {
+    let made = create(url, flags);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Runs the command that makes a journal on Redis.
+pub fn create(url: &str, flags: &[&str]) -> Output {
     // What the command knows of it is nobody's business here: each service keeps its own.
     let dir = TempDir::new().unwrap();
     let mut create = Command::new(BINARY);
     create.args(["journal", "create", "--actor", "operator@example.org", "--journal", url, "--snapshot"]);
     create.arg(dir.path().join("create.snapshot")).args(flags).stdin(Stdio::null());
-    let made = log_in_to_sentinels(&mut create).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    log_in_to_sentinels(&mut create).output().unwrap()
 }
 
 /// The status and body of an HTTP GET.

@@ -3,7 +3,7 @@
 use tonic::{Code, Status};
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order, refusal};
+use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order, refusal, CREATED};
 
 fn territory(territory: pb::territory::Territory) -> Option<pb::Territory> {
     Some(pb::Territory { territory: Some(territory) })
@@ -197,7 +197,7 @@ async fn every_bad_order_is_refused_by_name_in_preview_and_apply_and_nothing_is_
     }
     let nothing = orders.apply_order(pb::ApplyOrderRequest::default()).await.unwrap_err();
     hold("an empty request", &nothing, Code::InvalidArgument, "BAD_FIELDS", &["context.actor", "order"]);
-    assert_eq!(revision(&service).await, 0);
+    assert_eq!(revision(&service).await, CREATED);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve};
+use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve, nth, get};
+use crate::redis::until;
 
 async fn health(endpoint: &str) -> HealthClient<Channel> {
     HealthClient::new(Channel::from_shared(endpoint.to_owned()).unwrap().connect().await.unwrap())
@@ -84,7 +85,7 @@ async fn a_start_reads_the_snapshot_and_the_tail_and_no_more() {
     edit(&journal, "UPDATE entries SET payload = x'00' WHERE revision = 3");
 
     let service = Service::start(&journal).await;
-    assert!(service.log().contains("state restored from snapshot revision=20"), "{}", service.log());
+    assert!(service.log().contains(&format!("state restored from snapshot revision={}", nth(20))), "{}", service.log());
     let withheld = service.visibility().await.batch_check(mk_batch("IN", 1..=30)).await.unwrap().into_inner();
     assert_eq!(withheld.accounts.len(), 25);
     service.kill();
@@ -104,7 +105,7 @@ async fn a_start_reads_the_snapshot_and_the_tail_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_snapshot_costs_time_and_nothing_else() {
-    let (_dir, journal) = mk_journal();
+    let (dir, journal) = mk_journal();
     let snapshot = journal.with_extension("db.snapshot");
     let service = Service::start(&journal).await;
     let mut orders = service.orders().await;
@@ -133,17 +134,44 @@ async fn a_damaged_snapshot_costs_time_and_nothing_else() {
         assert_eq!(answer.accounts.len(), 10, "{what}");
         service.kill();
     }
-    // One of another journal does not belong here, whole as it is.
+    // One of another journal does not belong here, whole as it is: which of the two is to be followed, nobody guesses.
     let (_other_dir, other) = mk_journal();
     let service = Service::start(&other).await;
     let request = mk_apply(mk_order("elsewhere", &["IN"]), mk_accounts([99]));
     service.orders().await.apply_order(request).await.unwrap();
     assert!(service.stop().success());
     std::fs::copy(other.with_extension("db.snapshot"), &snapshot).unwrap();
-    let service = Service::start(&journal).await;
-    assert!(service.log().contains("does not have the snapshot's entry"), "{}", service.log());
+    let (here, there) = (name_of(&journal), name_of(&other));
+    let service = Service::of(serve(&journal));
+    let known = format!("this service knows journal {there}, followed to revision {} (by `{}`)", nth(1), snapshot.display());
+    let found = format!("finds journal {here} at revision {}", nth(10));
+    let readyz = async || get(&service.http, "/readyz").await;
+    until("it says so", async || readyz().await.1.contains(&known)).await;
+    let (code, said) = readyz().await;
+    assert!(code == 503 && said.contains(&found), "{said}");
+    assert_eq!(status_of(&service.queries, "").await, Ok(ServingStatus::NotServing));
+    // Until a person says by name which is to hold; then the other is kept beside, for who wants to look.
+    let url = format!("sqlite:{}", journal.display());
+    let accept = |known: &str, found: &str| {
+        let names = ["--known", known, "--found", found];
+        service.cli(&[["journal", "accept", "--journal", &url].as_slice(), &names].concat())
+    };
+    let mixed_up = accept(&here, &there);
+    assert!(!mixed_up.status.success() && snapshot.exists(), "{mixed_up:?}");
+    let accepted = accept(&there, &here);
+    assert!(accepted.status.success(), "{accepted:?}");
+    service.serving().await;
     let answer = service.visibility().await.batch_check(mk_batch("IN", 1..=99)).await.unwrap().into_inner();
     assert_eq!(answer.accounts.len(), 10);
+    let kept = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(kept.into_iter().any(|name| name.starts_with("journal.db.snapshot.before-")), "it is kept");
+}
+
+/// What a journal is called, by the documentation: 16 bytes of the hash of its first entry.
+fn name_of(journal: &Path) -> String {
+    let db = rusqlite::Connection::open(journal).unwrap();
+    let first = "SELECT lower(hex(substr(hash, 1, 16))) FROM entries WHERE revision = 1";
+    db.query_row(first, [], |row| row.get(0)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

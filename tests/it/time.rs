@@ -13,7 +13,7 @@ use withheld::reload::Live;
 use withheld::server;
 use withheld::stop::{Stop, Urgency};
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order};
+use crate::harness::{Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order, nth};
 
 /// A service in this process, by a clock that stands still until its hand is moved.
 pub struct Clocked {
@@ -173,7 +173,7 @@ async fn by_the_real_clock_orders_start_within_100_ms() {
             "the machine is too slow for this test"
         );
     }
-    let watch = pb::WatchWithholdingsRequest { after_revision: times.len() as u64, ..Default::default() };
+    let watch = pb::WatchWithholdingsRequest { after_revision: nth(times.len() as u64), ..Default::default() };
     let mut watch = visibility.watch_withholdings(watch).await.unwrap().into_inner();
     let mut delays = Vec::new();
     for at in &times {

@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::{Output, counted, progress};
 use crate::config::JournalArgs;
 use crate::domain::ids::Revision;
-use crate::journal::{Hash, JournalReader, Position, ReadError};
+use crate::journal::{Hash, JournalName, JournalReader, Position, ReadError};
 use crate::pb::v1 as pb;
 use crate::record::decode;
 
@@ -31,7 +31,8 @@ pub(super) async fn here(args: &JournalArgs, kept: &CheckpointArgs, out: &mut Ou
     if end.revision.get() > 0 {
         readable(&*journal, end).await?;
     }
-    whole(end, count, out)
+    let name = journal.name().await.map_err(CliError::runtime)?;
+    whole(name, end, count, out)
 }
 
 /// The last entry is one this program can read: a newer one's journal is told apart from a damaged one.
@@ -44,18 +45,23 @@ async fn readable(journal: &dyn JournalReader, end: Position) -> Result<(), CliE
     Ok(())
 }
 
-fn whole(end: Position, checkpoints: usize, out: &mut Output) -> Result<(), CliError> {
+/// Says that all is whole. `withheld journal accept` asks for the name; it is told where the journal itself was read.
+fn whole(name: Option<JournalName>, end: Position, checkpoints: usize, out: &mut Output) -> Result<(), CliError> {
     let Position { revision, hash } = end;
     if out.is_json() {
         let (revision, hash) = (revision.to_string(), hash.to_string());
-        return out.json(&json!({"valid": true, "revision": revision, "hash": hash, "checkpoints": checkpoints}));
+        let journal = name.map(|name| name.to_string());
+        return out.json(&json!({
+            "valid": true, "journal": journal, "revision": revision, "hash": hash, "checkpoints": checkpoints
+        }));
     }
     let hold = match checkpoints {
         0 => String::new(),
         1 => "; 1 checkpoint holds".to_owned(),
         _ => format!("; {} hold", counted(checkpoints as u64, "checkpoint")),
     };
-    out.line(format!("the chain is whole: {revision} entries, the last has hash {hash}{hold}"))
+    let of = name.map_or_else(String::new, |name| format!(" of journal {name}"));
+    out.line(format!("the chain{of} is whole: {revision} entries, the last has hash {hash}{hold}"))
 }
 
 pub(super) async fn remote(client: &Client, out: &mut Output) -> Result<(), CliError> {
@@ -77,5 +83,5 @@ pub(super) async fn remote(client: &Client, out: &mut Output) -> Result<(), CliE
         return Err(CliError::failed(format!("entry `{}` of the journal is damaged: {}", bad.revision, bad.what)));
     }
     let hash = result.hash.try_into().map_err(|_| CliError::failed("the service answered with half a hash"))?;
-    whole(Position { revision: Revision::new(result.revision), hash: Hash::from_bytes(hash) }, 0, out)
+    whole(None, Position { revision: Revision::new(result.revision), hash: Hash::from_bytes(hash) }, 0, out)
 }

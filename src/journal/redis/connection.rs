@@ -30,7 +30,7 @@ pub(super) enum CallError {
     #[error("the connection broke")]
     Broken(#[source] RedisError),
     /// The server said no: it was not carried out.
-    #[error("the server refused")]
+    #[error("the server refused{}", missing_right(.0))]
     Refused(#[source] RedisError),
     /// What the server said makes no sense: it may have been carried out.
     #[error(transparent)]
@@ -68,6 +68,15 @@ impl CallError {
             Self::Refused(_) => true,
         }
     }
+}
+
+/// Which right is missing, if that is why a server refuses: it says that the user "has no permissions to run the 'config|get'
+/// command", and administrators know that as `CONFIG GET`.
+fn missing_right(error: &RedisError) -> String {
+    let said = error.detail().and_then(|detail| detail.split_once("has no permissions to run the '"));
+    let Some((command, _)) = said.and_then(|(_, rest)| rest.split_once('\'')) else { return String::new() };
+    let command = command.replace('|', " ").to_uppercase();
+    format!(": the ACL user may not call `{command}`, allow it (deploy/redis/users.acl)")
 }
 
 impl From<RedisError> for CallError {

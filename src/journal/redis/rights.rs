@@ -30,7 +30,7 @@ end
 return missing
 ";
 
-/// What the user may not do, by the names of the commands; empty if it may do all of it.
+/// What the user may not do, by the names of the commands, in backticks; empty if it may do all of it.
 ///
 /// # Errors
 /// If the server cannot be asked: without EVALSHA and SCRIPT LOAD, that is what it says.
@@ -50,6 +50,7 @@ pub(super) async fn missing(
             probe.arg(*command);
         }
         for command in call::<Vec<String>>(connection, &probe, limit).await? {
+            let command = format!("`{command}`");
             if !missing.contains(&command) {
                 missing.push(command);
             }

@@ -5,7 +5,7 @@ use withheld::pb::v1 as pb;
 
 use super::Scene;
 use crate::frames::{DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, Wire, literal};
-use crate::harness::{mk_accounts, mk_apply, mk_context, mk_order};
+use crate::harness::{mk_accounts, mk_apply, mk_context, mk_order, nth};
 use crate::scrape::Scrape;
 
 /// Begins a call with any head, sends any body, and reads frames of it until it ends.
@@ -113,12 +113,12 @@ async fn the_very_same_bytes_sent_again_change_nothing() {
         let mut wire = Wire::greet(&scene.service.admin).await;
         wire.call(1, "withheld.v1.OrderService/ApplyOrder", &apply).await;
         answers.push(wire.until(DATA).await.is_some());
-        assert_eq!(revision().await, 2);
+        assert_eq!(revision().await, nth(2));
     }
     let mut wire = Wire::greet(&scene.service.admin).await;
     wire.call(1, "withheld.v1.OrderService/LiftOrder", &lift).await;
     assert!(wire.until(DATA).await.is_some());
-    assert_eq!(revision().await, 3);
+    assert_eq!(revision().await, nth(3));
     // What was applied, and lifted since, is not applied once more by an old recording.
     for stream in (3..40).step_by(2) {
         wire.call(stream, "withheld.v1.OrderService/ApplyOrder", &apply).await;
@@ -127,7 +127,7 @@ async fn the_very_same_bytes_sent_again_change_nothing() {
     drop(wire);
     let request = pb::GetOrderRequest { order_id: "o2".to_owned(), consistency: None };
     let order = scene.service.orders().await.get_order(request).await.unwrap().into_inner().order.unwrap();
-    assert_eq!((order.state(), order.history.len(), revision().await), (pb::OrderState::Lifted, 2, 3));
+    assert_eq!((order.state(), order.history.len(), revision().await), (pb::OrderState::Lifted, 2, nth(3)));
     assert!(answers.iter().all(|answered| *answered));
     scene.over("58 commands sent again", "answered as the first time, no entry more").await;
 }

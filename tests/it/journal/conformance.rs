@@ -17,7 +17,9 @@ pub async fn begins_empty<B: Backend>() {
     let backend = B::mk().await;
     let journal = backend.open().await;
     assert_eq!(journal.tail().await.unwrap(), Tail::at(Position::START));
-    assert_eq!(journal.read(Position::START, 10).await.unwrap(), Batch { entries: Vec::new(), level: Some(Duration::ZERO) });
+    // Where somebody else could be the primary, that nobody is was said a moment ago.
+    let Batch { entries, level } = journal.read(Position::START, 10).await.unwrap();
+    assert!(entries.is_empty() && level.is_some(), "{entries:?}, {level:?}");
     assert_eq!(journal.name().await.unwrap(), None);
     assert_eq!(verify(&*journal, |_, _| {}).await.unwrap(), Position::START);
 }

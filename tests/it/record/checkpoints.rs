@@ -8,11 +8,11 @@ use withheld::audit::checkpoint::Checkpoint;
 use withheld::audit::log::{CheckpointLog, Line};
 use withheld::audit::note::{SigningKey, VerifierKey};
 use withheld::domain::ids::Revision;
-use withheld::journal::{Hash, Position};
+use withheld::journal::{Hash, JournalName, Position};
 use withheld::pb::v1 as pb;
 
 use super::{ENTRIES, Record, ended, new_key, withheld};
-use crate::harness::{BINARY, Service, get, mk_journal, refusal};
+use crate::harness::{BINARY, Service, get, mk_journal, nth, refusal};
 use crate::redis::until;
 
 /// Rewrites a journal from an entry on, as one with the keys to it could: everything is chained as it should be.
@@ -36,27 +36,31 @@ fn rewrite(journal: &Path, from: u64) {
     }
 }
 
+/// What a journal has at a revision.
+fn position_of(journal: &Path, revision: u64) -> Position {
+    let db = rusqlite::Connection::open(journal).unwrap();
+    let select = "SELECT hash FROM entries WHERE revision = ?1";
+    let hash: Vec<u8> = db.query_row(select, [revision], |row| row.get(0)).unwrap();
+    Position { revision: Revision::new(revision), hash: Hash::from_bytes(hash.try_into().unwrap()) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_was_rewritten_or_cut_off_is_whole_and_yet_found_out() {
     let record = Record::written().await;
     let (code, out, err) = record.verify_against(&record.checkpoints());
-    assert_eq!((code, out.contains("9 entries") && out.contains("hold")), (0, true), "{out}{err}");
+    assert_eq!((code, out.contains(&format!("{ENTRIES} entries")) && out.contains("hold")), (0, true), "{out}{err}");
     // An earlier one, so that more is known of where it was rewritten.
     let key: SigningKey = std::fs::read_to_string(record.path("key")).unwrap().parse().unwrap();
-    let db = rusqlite::Connection::open(record.journal()).unwrap();
-    let third = "SELECT hash FROM entries WHERE revision = 3";
-    let hash: Vec<u8> = db.query_row(third, [], |row| row.get(0)).unwrap();
-    let position = Position { revision: Revision::new(3), hash: Hash::from_bytes(hash.try_into().unwrap()) };
+    let position = position_of(&record.journal(), 3);
     let origin = "withheld.example.org".to_owned();
     let early = Checkpoint { origin, position, at: None }.sign(&[key]);
     std::fs::write(record.path("early"), early).unwrap();
-    drop(db);
 
     rewrite(&record.journal(), 5);
     assert_eq!(record.verify(&[]).0, 0, "the chain itself is whole");
     let (code, out, err) = record.verify_against(&record.checkpoints());
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("rewritten, at the latest at entry `9`"), "{err}");
+    assert!(err.contains(&format!("rewritten, at the latest at entry `{ENTRIES}`")), "{err}");
     let (early, late) = (record.path("early"), record.checkpoints());
     let [early, late] = [&early, &late].map(|path| path.to_str().unwrap());
     let (_, _, err) = record.verify(&["--checkpoints", late, "--checkpoints", early, "--trust", &record.trust]);
@@ -69,15 +73,32 @@ async fn a_journal_that_was_rewritten_or_cut_off_is_whole_and_yet_found_out() {
     assert_eq!(record.verify(&[]).0, 0, "the chain itself is whole");
     let (code, _, err) = record.verify_against(&record.checkpoints());
     assert_eq!(code, 1);
-    assert!(err.contains("ends at revision 6") && err.contains("reached revision `9`"), "{err}");
+    assert!(err.contains("ends at revision 6") && err.contains(&format!("reached revision `{ENTRIES}`")), "{err}");
     assert!(err.contains("journal.db.checkpoints`, line"), "{err}");
 
-    // A service that is started on it finds that out, too, and signs nothing more there.
-    std::fs::remove_file(record.path("journal.db.snapshot")).unwrap();
+    // A service that is started on it finds that out by the checkpoints alone, too: it does not follow it.
+    for known in ["journal.db.snapshot", "journal.db.history"] {
+        std::fs::remove_file(record.path(known)).unwrap();
+    }
     let before = std::fs::read(record.checkpoints()).unwrap();
+    let service = record.spawn(&["key"]);
+    until("it says so", || async { service.log().contains("reason=\"unknown_history\"") }).await;
+    let (code, said) = get(&service.http, "/readyz").await;
+    let says = [format!("followed to revision {ENTRIES} (by `{late}`)"), "its last revision is 6".to_owned()];
+    assert_eq!((code, says.iter().all(|part| said.contains(part))), (503, true), "{said}");
+    drop(service);
+
+    // A person says that this is the journal that is to hold, and somebody puts what was set aside back under a service that
+    // runs: it signs nothing more there.
+    let name = JournalName::of(position_of(&record.journal(), 1).hash).to_string();
+    let (code, _, err) = record.accept(&["--known", "none", "--found", &name]);
+    assert_eq!((code, record.checkpoints().exists()), (0, false), "{err}");
     let service = record.serve(&["key"]).await;
+    record.checkpointed(6).await;
+    std::fs::write(record.checkpoints(), &before).unwrap();
     until("it says so", || async {
-        service.log().contains("the journal does not have what the last checkpoint says, revision `9`")
+        let says = format!("the journal does not have what the last checkpoint says, revision `{ENTRIES}`");
+        service.log().contains(&says)
     })
     .await;
     until("it is counted", || async {
@@ -107,12 +128,12 @@ async fn a_checkpoint_is_made_on_demand_and_at_intervals_only_if_something_is_ne
     assert_eq!(service.cli_json(&["journal", "checkpoint"])["revision"], ENTRIES.to_string());
     // Two more intervals pass, and nothing is written.
     let before = std::fs::read_to_string(record.checkpoints()).unwrap();
-    let revision = "withheld_checkpoint_revision 9";
-    until("it is told", || async { get(&service.http, "/metrics").await.1.contains(revision) }).await;
+    let revision = format!("withheld_checkpoint_revision {ENTRIES}");
+    until("it is told", || async { get(&service.http, "/metrics").await.1.contains(&revision) }).await;
     let passed = service.log().matches("nothing new since").count();
     until("they pass", || async { service.log().matches("nothing new since").count() >= passed + 2 }).await;
     assert_eq!(std::fs::read_to_string(record.checkpoints()).unwrap(), before);
-    let told = service.log().lines().filter(|line| line.contains("checkpoint revision=9")).count();
+    let told = service.log().lines().filter(|line| line.contains(&format!("checkpoint revision={ENTRIES}"))).count();
     assert_eq!(told, 1, "{}", service.log());
 }
 
@@ -126,7 +147,7 @@ async fn a_key_is_replaced_without_a_gap_in_what_can_be_verified() {
         let context = crate::harness::mk_context("", "");
         let protect = pb::ProtectAccountsRequest { accounts: vec![account], context };
         service.protections().await.protect_accounts(protect).await.unwrap();
-        record.checkpointed(1 + round as u64).await;
+        record.checkpointed(nth(1 + round as u64)).await;
         assert!(service.stop().success());
     }
     let file = record.checkpoints();

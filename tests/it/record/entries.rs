@@ -5,7 +5,7 @@ use withheld::journal::{JournalReader as _, Position, StoredEntry};
 use withheld::pb::v1 as pb;
 
 use super::{ENTRIES, Record};
-use crate::harness::{Service, refusal};
+use crate::harness::{Service, nth, refusal};
 
 async fn listed(service: &Service, oldest_first: bool, page_size: u32, after: u64) -> Vec<pb::JournalEntry> {
     let mut audit = service.audit().await;
@@ -43,6 +43,7 @@ async fn every_entry_is_listed_once_with_who_why_and_on_whose_approval() {
     let all = listed(&service, true, 100, 0).await;
     let kinds: Vec<&str> = all.iter().map(|entry| entry.kind.as_str()).collect();
     let expected = [
+        "journal_created",
         "accounts_protected",
         "order_applied",
         "order_stayed",
@@ -55,18 +56,19 @@ async fn every_entry_is_listed_once_with_who_why_and_on_whose_approval() {
     ];
     assert_eq!(kinds, expected);
     let orders: Vec<&str> = all.iter().map(|entry| entry.order_id.as_str()).collect();
-    assert_eq!(orders, ["", "order", "order", "order", "order", "two", "two", "order", ""]);
-    assert_eq!((all[2].actor.as_str(), all[2].reason.as_str()), ("desk@example.org", "a review"));
-    assert!(!all[2].request_id.is_empty() && all[2].at.unwrap().seconds > 1_600_000_000);
+    assert_eq!(orders, ["", "", "order", "order", "order", "order", "two", "two", "order", ""]);
+    let stayed = all.iter().find(|entry| entry.revision == nth(3)).unwrap();
+    assert_eq!((stayed.actor.as_str(), stayed.reason.as_str()), ("desk@example.org", "a review"));
+    assert!(!stayed.request_id.is_empty() && stayed.at.unwrap().seconds > 1_600_000_000);
     let both = pb::TwoPeople {
         proposed_by: "desk@example.org".to_owned(),
-        proposed_revision: 6,
+        proposed_revision: nth(6),
         decided_by: "second@example.org".to_owned(),
-        decided_revision: 7,
+        decided_revision: nth(7),
         approved: true,
     };
     for entry in &all {
-        let expected = [6, 7].contains(&entry.revision).then(|| both.clone());
+        let expected = [nth(6), nth(7)].contains(&entry.revision).then(|| both.clone());
         assert_eq!(entry.approval, expected, "{}", entry.revision);
     }
     // Nothing of what an order contains: this is the list, not the record itself.
@@ -96,28 +98,30 @@ async fn the_service_reads_the_journal_itself_and_names_the_first_bad_entry() {
     let good = last().await;
     assert!(good.valid && good.revision == ENTRIES && good.first_bad.is_none(), "{good:?}");
     let output = service.cli(&["journal", "verify", "--remote"]);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("9 entries"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&format!("{ENTRIES} entries")), "{output:?}");
 
     let db = rusqlite::Connection::open(record.journal()).unwrap();
-    let hash: Vec<u8> = db.query_row("SELECT hash FROM entries WHERE revision = 7", [], |row| row.get(0)).unwrap();
+    let seventh = nth(7);
+    let select = "SELECT hash FROM entries WHERE revision = ?1";
+    let hash: Vec<u8> = db.query_row(select, [seventh], |row| row.get(0)).unwrap();
     let mut bent = hash.clone();
     bent[31] ^= 1;
-    db.execute("UPDATE entries SET hash = ?1 WHERE revision = 7", [&bent]).unwrap();
+    db.execute("UPDATE entries SET hash = ?1 WHERE revision = ?2", (&bent, seventh)).unwrap();
     let mut steps = service.audit().await.verify_journal(pb::VerifyJournalRequest {}).await.unwrap().into_inner();
     let Some(pb::verify_journal_response::Step::Result(result)) = steps.message().await.unwrap().unwrap().step else {
         panic!("nothing is good that could be told before");
     };
     let bad = result.first_bad.unwrap();
-    assert_eq!((result.valid, result.revision, bad.revision), (false, 6, 7));
+    assert_eq!((result.valid, result.revision, bad.revision), (false, seventh - 1, seventh));
     assert_eq!((bad.expected_hash, bad.found_hash), (hash, bent));
     let output = service.cli(&["journal", "verify", "--remote"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("entry `7` of the journal is damaged"), "{said}");
+    assert!(!output.status.success() && said.contains(&format!("entry `{seventh}` of the journal is damaged")), "{said}");
     // A page with it is refused by name; one before it is not.
     let request = pb::ListEntriesRequest { oldest_first: true, page_size: 5, ..Default::default() };
     assert_eq!(service.audit().await.list_entries(request.clone()).await.unwrap().into_inner().entries.len(), 5);
     let request = pb::ListEntriesRequest { page_size: 100, ..request };
     let refused = service.audit().await.list_entries(request).await.unwrap_err();
     assert_eq!((refused.code(), refusal(&refused).1.as_str()), (tonic::Code::DataLoss, "JOURNAL_DAMAGED"));
-    assert!(refused.message().contains("entry `7`"), "{}", refused.message());
+    assert!(refused.message().contains(&format!("entry `{seventh}`")), "{}", refused.message());
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use withheld::journal::{JournalReader as _, Position, sqlite::SqliteJournal};
 
 use super::{ENTRIES, Ended, Record, auditor, ended, withheld};
+use crate::harness::nth;
 
 impl Record {
     fn export(&self, flags: &[&str]) -> Ended {
@@ -38,13 +39,14 @@ async fn the_export_has_the_stored_bytes_and_is_verified_with_python_alone() {
         assert_eq!(line["revision"], entry.position().revision.to_string());
         assert_eq!(line["hash"], entry.position().hash.to_string());
     }
-    assert_eq!(lines[1]["entry"]["order_applied"]["items"]["ids"], serde_json::json!(["7", "0", "8", "0"]));
-    assert_eq!(lines[5]["entry"]["order_proposed"]["proposal"]["grounds"], serde_json::json!([1]));
-    assert_eq!(lines[4]["entry"]["correspondence_recorded"]["at"], "2021-02-02T10:00:00.120Z");
+    let line = |entry: u64| &lines[usize::try_from(nth(entry)).unwrap() - 1];
+    assert_eq!(line(2)["entry"]["order_applied"]["items"]["ids"], serde_json::json!(["7", "0", "8", "0"]));
+    assert_eq!(line(6)["entry"]["order_proposed"]["proposal"]["grounds"], serde_json::json!([1]));
+    assert_eq!(line(5)["entry"]["correspondence_recorded"]["at"], "2021-02-02T10:00:00.120Z");
     let trust = ["--trust", record.trust.as_str()];
     let (code, out, err) = audit(&[&export], &trust);
-    let holds = format!("hold; the last entry has hash {}\n", stored[8].position().hash);
-    assert!(code == 0 && out.starts_with("9 entries and ") && out.ends_with(&holds), "{out}{err}");
+    let holds = format!("hold; the last entry has hash {}\n", stored.last().unwrap().position().hash);
+    assert!(code == 0 && out.starts_with(&format!("{ENTRIES} entries and ")) && out.ends_with(&holds), "{out}{err}");
 
     // In parts, each going on where the one before ended.
     let (_, all, _) = record.export(&[]);
@@ -55,18 +57,19 @@ async fn the_export_has_the_stored_bytes_and_is_verified_with_python_alone() {
         std::fs::write(record.path(name), text).unwrap();
         record.path(name)
     });
-    assert!(audit(&[&one, &two], &[]).1.starts_with("9 entries and 0 checkpoints hold"));
+    assert!(audit(&[&one, &two], &[]).1.starts_with(&format!("{ENTRIES} entries and 0 checkpoints hold")));
     let (code, _, err) = audit(&[&two], &[]);
     assert_eq!((code, err.contains("entry 1 should be here, and this is entry 5")), (1, true), "{err}");
     assert_eq!(record.export(&["--after", &ENTRIES.to_string()]), (0, String::new(), String::new()));
-    let (code, out, err) = record.export(&["--after", "10"]);
-    assert_eq!((code, out.as_str(), err.contains("ends at revision 9")), (2, "", true), "{err}");
+    let (code, out, err) = record.export(&["--after", &(ENTRIES + 1).to_string()]);
+    assert_eq!((code, out.as_str(), err.contains(&format!("ends at revision {ENTRIES}"))), (2, "", true), "{err}");
 
     // What is missing, or signed by nobody who is trusted, is found.
-    let shorter: String = text.split_inclusive('\n').filter(|line| !line.contains("\"revision\":\"9\"")).collect();
+    let last = format!("\"revision\":\"{ENTRIES}\"");
+    let shorter: String = text.split_inclusive('\n').filter(|line| !line.contains(&last)).collect();
     std::fs::write(record.path("shorter"), shorter).unwrap();
     let (code, _, err) = audit(&[&record.path("shorter")], &trust);
-    assert_eq!((code, err.contains("there is no entry: they end at 8")), (1, true), "{err}");
+    assert_eq!((code, err.contains(&format!("there is no entry: they end at {}", ENTRIES - 1))), (1, true), "{err}");
     let (code, _, err) = audit(&[&export], &[]);
     assert_eq!((code, err.contains("no --trust VKEY")), (1, true), "{err}");
     let other = super::new_key(&record.path("other"));
@@ -75,7 +78,9 @@ async fn the_export_has_the_stored_bytes_and_is_verified_with_python_alone() {
     // The readable form is held against the bytes.
     std::fs::write(record.path("bent"), text.replace("they met", "they mat")).unwrap();
     let (code, _, err) = audit(&[&record.path("bent")], &trust);
-    assert_eq!((code, err.contains("line 5 (after entry 4): entry 5: its readable form")), (1, true), "{err}");
+    let met = nth(5);
+    let says = format!("line {met} (after entry {}): entry {met}: its readable form", met - 1);
+    assert_eq!((code, err.contains(&says)), (1, true), "{err}");
 }
 
 /// Damage in the middle ends an export there, and says from where to go on.

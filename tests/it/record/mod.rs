@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{BINARY, Service, approve, mk_accounts, mk_apply, mk_context, mk_items, mk_order, mk_worldwide};
+use crate::harness::{
+    BINARY, Service, approve, mk_accounts, mk_apply, mk_context, mk_items, mk_order, mk_worldwide, nth,
+};
 use crate::redis::until;
 
 /// A small real record: a journal, and what belongs to it.
@@ -22,8 +24,8 @@ struct Record {
     trust: String,
 }
 
-/// How many entries it has.
-const ENTRIES: u64 = 9;
+/// How many entries it has: the one that created it, and those that [`Record::write`] writes.
+const ENTRIES: u64 = nth(9);
 
 impl Record {
     /// A directory with a key, and no journal yet.
@@ -59,21 +61,19 @@ impl Record {
         self.path("journal.db.checkpoints")
     }
 
-    /// A service that signs with these keys.
+    /// A service that signs with these keys, once it is serving.
     async fn serve(&self, keys: &[&str]) -> Service {
+        let service = self.spawn(keys);
+        service.serving().await;
+        service
+    }
+
+    /// The same once it listens.
+    fn spawn(&self, keys: &[&str]) -> Service {
         let keys: Vec<String> = keys.iter().map(|key| self.path(key).display().to_string()).collect();
-        Service::start_with(
-            &self.journal(),
-            &[
-                "--checkpoint-key",
-                &keys.join(","),
-                "--checkpoint-every",
-                "1s",
-                "--log-level",
-                "info,withheld::audit=debug",
-            ],
-        )
-        .await
+        let log = ["--log-level", "info,withheld::audit=debug"];
+        let sign = ["--checkpoint-key", &keys.join(","), "--checkpoint-every", "1s"];
+        Service::spawn(&self.journal(), &[sign.as_slice(), &log].concat())
     }
 
     /// Waits for a checkpoint of a revision.
@@ -129,7 +129,12 @@ impl Record {
         withheld(&[&["journal", "verify", "--journal", &self.url()], flags].concat())
     }
 
-    /// The same with its checkpoints.
+    /// What `withheld journal accept` says, with these flags.
+    fn accept(&self, flags: &[&str]) -> Ended {
+        withheld(&[&["journal", "accept", "--journal", &self.url()], flags].concat())
+    }
+
+    /// What `withheld journal verify` says of it with its checkpoints.
     fn verify_against(&self, checkpoints: &Path) -> Ended {
         self.verify(&["--checkpoints", checkpoints.to_str().unwrap(), "--trust", &self.trust])
     }

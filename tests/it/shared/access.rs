@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{apply, look, mk_dir, on, refused_at_once, serving_on};
-use crate::harness::Service;
+use super::{apply, look, make_journal, mk_dir, on, refused, refused_at_once, serving_on};
+use crate::harness::{Service, create, nth};
 use crate::redis::acl::{SERVICE, ServiceUser};
 use crate::redis::servers::RedisServer;
 use crate::redis::until;
@@ -11,6 +11,7 @@ use crate::redis::until;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_user_of_the_shipped_acl_can_do_everything_and_in_another_namespace_nothing() {
     let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
+    make_journal(&redis.url(), &[]);
     let bare = format!("redis://127.0.0.1:{}", redis.port());
     let mut command = on(&bare, &dirs[0], &["--redis-user", SERVICE.name, "--snapshot-every", "2"]);
     let service = Service::of({
@@ -34,7 +35,7 @@ async fn a_wrong_password_is_told_and_tried_again() {
     let (redis, dir) = (RedisServer::start().await, mk_dir());
     let url = format!("redis://withheld:wrong-horse@127.0.0.1:{}", redis.port());
     let service = Service::of(on(&url, &dir, &[]));
-    until("it says why", async || service.log().contains("no link to Redis")).await;
+    until("it says why", async || service.log().contains("cannot connect to Redis, trying again")).await;
     let log = service.log();
     assert!(log.contains("authentication failed") && !log.contains("wrong-horse"), "{log}");
 }
@@ -59,10 +60,21 @@ fn certificates_that_are_none_are_refused_at_the_start() {
 async fn a_server_that_would_lose_what_is_acknowledged_gets_nothing_to_keep() {
     let redis = RedisServer::start_with(&["appendfsync everysec"]).await;
     let dirs = [mk_dir(), mk_dir()];
+    let says = "`appendfsync` is `everysec`: set it to `always`";
+    // Not even a journal is made there.
+    let made = create(&redis.url(), &[]);
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.code() == Some(1) && said.contains(says), "{said}");
+    assert_eq!(redis.ask::<u64>(&["DBSIZE"]).await, 0, "nothing is written");
+    redis.config_set("appendfsync", "always").await;
+    make_journal(&redis.url(), &[]);
+    redis.config_set("appendfsync", "everysec").await;
+
     let service = serving_on(&redis.url(), &dirs[0], &[]).await;
-    let refused = apply(&service, "one", 1).await.unwrap_err();
-    assert!(refused.message().contains("`appendfsync` is `everysec`: set it to `always`"), "{refused}");
-    assert_eq!(refused_at_once(&service, "one", 1).await, ("JOURNAL_NOT_DURABLE".to_owned(), "no".to_owned()));
+    let reason = apply(&service, "one", 1).await.unwrap_err();
+    assert!(reason.message().contains(says), "{reason}");
+    // Trying again does not mend settings.
+    assert_eq!(refused(&service, "one", 1).await, ("JOURNAL_NOT_DURABLE".to_owned(), "no".to_owned(), false));
     assert!(service.log().contains("nothing is written"), "{}", service.log());
 
     let warned = serving_on(&redis.url(), &dirs[1], &["--redis-durability", "warn"]).await;
@@ -116,7 +128,7 @@ async fn a_server_that_is_full_refuses_and_keeps_what_it_has() {
     redis.config_set("maxmemory", "1").await;
     assert_eq!(refused_at_once(&service, "two", 2).await, ("JOURNAL_UNAVAILABLE".to_owned(), "no".to_owned()));
     redis.config_set("maxmemory", "0").await;
-    assert_eq!(apply(&service, "two", 2).await.unwrap().revision, 2);
+    assert_eq!(apply(&service, "two", 2).await.unwrap().revision, nth(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,8 +138,8 @@ async fn namespaces_share_a_server_and_know_nothing_of_each_other() {
     let (staging, production) = (url("staging").await, url("production").await);
     let staging = serving_on(&staging, &dirs[0], &["--redis-namespace", "staging"]).await;
     let production = serving_on(&production, &dirs[1], &["--redis-namespace", "production"]).await;
-    assert_eq!(apply(&staging, "one", 1).await.unwrap().revision, 1);
-    assert_eq!(apply(&production, "two", 2).await.unwrap().revision, 1);
+    assert_eq!(apply(&staging, "one", 1).await.unwrap().revision, nth(1));
+    assert_eq!(apply(&production, "two", 2).await.unwrap().revision, nth(1));
     assert!(look(&staging, 1).await.0 && !look(&staging, 2).await.0);
     assert!(look(&production, 2).await.0 && !look(&production, 1).await.0);
 }

@@ -2,8 +2,8 @@
 
 use withheld::pb::v1 as pb;
 
-use super::{apply, look, mk_dir, serving_on, until_withheld};
-use crate::harness::{BINARY, Service, refusal};
+use super::{apply, look, mk_dir, on, serving_on, until_withheld};
+use crate::harness::{BINARY, CREATED, Service, get, nth, refusal};
 use crate::redis::servers::RedisServer;
 use crate::redis::until;
 
@@ -22,7 +22,7 @@ async fn length(redis: &RedisServer) -> u64 {
 /// Applies orders from `from` on, one account each, until there are so many.
 async fn apply_up_to(service: &Service, from: u64, to: u64) {
     for n in from..=to {
-        assert_eq!(apply(service, &format!("order-{n}"), n).await.unwrap().revision, n);
+        assert_eq!(apply(service, &format!("order-{n}"), n).await.unwrap().revision, nth(n));
     }
 }
 
@@ -37,7 +37,7 @@ async fn entries_that_a_crash_took_from_the_append_only_file_are_appended_again(
     // The file ends in the middle of an append, some appends before the last one.
     redis.truncate_aof(1_900);
     redis.restart().await;
-    until("the journal is whole again", async || length(&redis).await == 20).await;
+    until("the journal is whole again", async || length(&redis).await == nth(20)).await;
     let after: redis::Value = redis.command(&["XRANGE", "{withheld}:journal", "-", "+"]).await;
     assert_eq!(before, after, "byte by byte what it was");
     until("somebody says so", async || {
@@ -47,7 +47,7 @@ async fn entries_that_a_crash_took_from_the_append_only_file_are_appended_again(
     until("it can be written", async || apply(&services[1], "order-21", 21).await.is_ok()).await;
     until_withheld(&services[0], 21).await;
     let (code, out, err) = journal(&redis, &["verify"]);
-    assert!(code == Some(0) && out.contains("21 entries"), "{out}{err}");
+    assert!(code == Some(0) && out.contains(&format!("{} entries", nth(21))), "{out}{err}");
 }
 
 /// Everything is lost, and nobody has it but the services' memories.
@@ -57,7 +57,7 @@ async fn a_journal_that_was_wiped_is_written_again_from_what_is_kept() {
     let service = serving_on(&redis.url(), &dir, &[]).await;
     apply_up_to(&service, 1, 5).await;
     redis.command(&["FLUSHALL"]).await;
-    until("the journal is whole again", async || length(&redis).await == 5).await;
+    until("the journal is whole again", async || length(&redis).await == nth(5)).await;
     until("it can be written", async || apply(&service, "order-6", 6).await.is_ok()).await;
     assert_eq!(journal(&redis, &["verify"]).0, Some(0));
 }
@@ -65,7 +65,7 @@ async fn a_journal_that_was_wiped_is_written_again_from_what_is_kept() {
 /// Lost entries, and others in their place before anybody could mend it: nothing more is written, by anybody, and what
 /// diverged is said precisely, until an operator decides.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_history_fences_the_journal_until_people_have_decided() {
+async fn another_history_seals_the_journal_until_people_have_decided() {
     let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir(), mk_dir()]);
     let witness = serving_on(&redis.url(), &dirs[0], &[]).await;
     apply_up_to(&witness, 1, 6).await;
@@ -74,19 +74,22 @@ async fn another_history_fences_the_journal_until_people_have_decided() {
         let found: Vec<(String, Vec<Vec<u8>>)> = redis.ask(&["XRANGE", "{withheld}:journal", &id, &id]).await;
         found[0].1[1].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
-    let here = hash_of(4).await;
-    // A desk that has never seen entries 4 to 6 writes others.
+    let (kept, differs) = (nth(3), nth(4));
+    let here = hash_of(differs).await;
+    // A desk that has never seen the entries after the third order writes others.
     suspend(&witness, "-STOP");
-    forget_after(&redis, 3).await;
+    forget_after(&redis, kept).await;
     let stranger = serving_on(&redis.url(), &dirs[1], &[]).await;
     for n in 7..=9 {
         apply(&stranger, &format!("order-{n}"), n).await.unwrap();
     }
-    assert_eq!(length(&redis).await, 6);
-    let there = hash_of(4).await;
+    assert_eq!(length(&redis).await, nth(6));
+    let there = hash_of(differs).await;
     suspend(&witness, "-CONT");
 
-    let named = format!("diverged at revision 4: entry 4 has hash {there} in the journal, and had hash {here}");
+    let named = format!(
+        "diverged at revision {differs}: entry {differs} has hash {there} in the journal, and had hash {here}"
+    );
     until("the witness says what diverged", async || witness.log().contains(&named)).await;
     for service in [&witness, &stranger] {
         until("nothing is written any more", async || {
@@ -102,20 +105,32 @@ async fn another_history_fences_the_journal_until_people_have_decided() {
     assert!(look(&stranger, 9).await.0 && !look(&stranger, 6).await.0);
     until("it is stale", async || look(&witness, 6).await.1.liveness() == pb::Liveness::Stale).await;
 
-    let (code, out, _) = journal(&redis, &["fence"]);
+    let (code, out, _) = journal(&redis, &["seal"]);
     assert!(code == Some(0) && out.contains(&named), "{out}");
-    let (code, _, err) = journal(&redis, &["unfence"]);
+    let (code, _, err) = journal(&redis, &["unseal"]);
     assert_eq!(code, Some(2), "nobody is there to be asked: {err}");
-    let (code, out, err) = journal(&redis, &["unfence", "--yes"]);
-    assert!(code == Some(0) && err.contains("restart them"), "{out}{err}");
+    let (code, out, err) = journal(&redis, &["unseal", "--yes"]);
+    assert!(code == Some(0) && err.contains("start it with `withheld journal accept`"), "{out}{err}");
     // The witness still stands on the other history, and says so again.
-    until("it is fenced again", async || journal(&redis, &["fence"]).1.contains(&named)).await;
+    until("it is sealed again", async || journal(&redis, &["seal"]).1.contains(&named)).await;
     assert!(witness.stop().success());
-    assert_eq!(journal(&redis, &["unfence", "--yes"]).0, Some(0));
+    assert_eq!(journal(&redis, &["unseal", "--yes"]).0, Some(0));
     until("it can be written", async || apply(&stranger, "order-10", 10).await.is_ok()).await;
-    let witness = serving_on(&redis.url(), &dirs[0], &[]).await;
-    assert!(witness.log().contains("the journal does not have the snapshot's entry"), "{}", witness.log());
-    assert!(look(&witness, 9).await.0 && !look(&witness, 6).await.0, "restarted, it has the history that holds");
+    // Started again, it knows that it has followed another history, and follows this one only once a person says so.
+    let witness = Service::of(on(&redis.url(), &dirs[0], &[]));
+    until("it says so", async || witness.log().contains("reason=\"unknown_history\"")).await;
+    let (code, said) = get(&witness.http, "/readyz").await;
+    let name = &hash_of(CREATED).await[..32];
+    let knows = format!("this service knows journal {name}, followed to revision {}", nth(6));
+    assert!(code == 503 && said.contains(&knows) && said.contains("another end"), "{said}");
+    let snapshot = dirs[0].path().join("state.snapshot");
+    let accept = ["accept", "--snapshot", snapshot.to_str().unwrap()];
+    let (code, _, err) = journal(&redis, &accept);
+    assert!(code == Some(1) && err.contains(&format!("--known {name} --found {name}")), "{err}");
+    let (code, out, err) = journal(&redis, &[&accept, ["--known", name, "--found", name].as_slice()].concat());
+    assert!(code == Some(0) && out.contains(&format!("journal {name} is followed from now on")), "{out}{err}");
+    witness.serving().await;
+    assert!(look(&witness, 9).await.0 && !look(&witness, 6).await.0, "it has the history that holds");
 }
 
 /// Stops a service, as a machine under a hypervisor is, or lets it go on.
@@ -125,17 +140,18 @@ fn suspend(service: &Service, signal: &str) {
 }
 
 /// What a failover to a server without the last entries does: the journal ends earlier.
-async fn forget_after(redis: &RedisServer, keep: usize) {
+async fn forget_after(redis: &RedisServer, keep: u64) {
+    let keep = usize::try_from(keep).unwrap();
     let mut connection = redis.connection().await.unwrap();
-    let (journal, settled) = ("{withheld}:journal", "{withheld}:settled");
+    let (journal, committed) = ("{withheld}:journal", "{withheld}:settled");
     let entries: Vec<(String, Vec<Vec<u8>>)> =
         redis::cmd("XRANGE").arg(journal).arg("-").arg("+").query_async(&mut connection).await.unwrap();
     let mut rewrite = redis::pipe();
-    rewrite.atomic().cmd("DEL").arg(journal).arg(settled);
+    rewrite.atomic().cmd("DEL").arg(journal).arg(committed);
     for (id, fields) in &entries[..keep] {
         rewrite.cmd("XADD").arg(journal).arg(id).arg(fields);
     }
     let (id, fields) = &entries[keep - 1];
-    rewrite.cmd("XADD").arg(settled).arg(id).arg(&fields[..2]);
+    rewrite.cmd("XADD").arg(committed).arg(id).arg(&fields[..2]);
     rewrite.exec_async(&mut connection).await.unwrap();
 }

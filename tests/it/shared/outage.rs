@@ -7,8 +7,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use withheld::pb::v1 as pb;
 
-use super::{age, apply, look, metric, mk_dir, on, refused_at_once, serving_on, until_withheld};
-use crate::harness::{Service, get, mk_batch};
+use super::{age, apply, look, make_journal, metric, mk_dir, on, refused_at_once, serving_on, until_withheld};
+use crate::harness::{Service, get, mk_batch, nth};
 use crate::redis::cluster::Cluster;
 use crate::redis::proxy::{Flow, Proxy, Way};
 use crate::redis::sentinel::SentinelGroup;
@@ -45,7 +45,7 @@ async fn a_redis_that_is_killed_is_told_at_once_and_found_again() {
     redis.restart().await;
     until("it is live", async || look(&service, 1).await.1.liveness() == pb::Liveness::Live).await;
     assert!(!look(&service, 2).await.0, "what was refused was not done");
-    assert_eq!(apply(&service, "two", 2).await.unwrap().revision, 2);
+    assert_eq!(apply(&service, "two", 2).await.unwrap().revision, nth(2));
     assert!(metric(&service, "withheld_journal_reconnects_total").await >= 1);
 }
 
@@ -77,7 +77,7 @@ async fn a_redis_that_is_stopped_answers_nothing_and_holds_nobody() {
     until("it can be written", async || apply(&services[1], "two", 2).await.is_ok()).await;
     until_withheld(&services[0], 2).await;
     let again = apply(&services[0], "two", 2).await.unwrap();
-    assert_eq!((again.revision, again.already_applied), (2, true));
+    assert_eq!((again.revision, again.already_applied), (nth(2), true));
     assert!(!look(&services[0], 3).await.0);
 }
 
@@ -106,7 +106,7 @@ async fn a_slow_line_is_slow_and_nothing_else() {
     let far = serving_on(&redis.url_through(&proxy), &dirs[0], &[]).await;
     proxy.set(Way::Both, Flow::Delay(Duration::from_millis(60)));
     for n in 1..=5 {
-        assert_eq!(apply(&far, &format!("slow-{n}"), n).await.unwrap().revision, n);
+        assert_eq!(apply(&far, &format!("slow-{n}"), n).await.unwrap().revision, nth(n));
     }
     assert_eq!(metric(&far, "withheld_journal_reconnects_total").await, 0);
 }
@@ -118,7 +118,7 @@ async fn a_line_cut_around_an_append_costs_no_truth() {
     let (redis, dir) = (RedisServer::start().await, mk_dir());
     let proxy = Proxy::start(redis.port());
     let service = serving_on(&redis.url_through(&proxy), &dir, &["--write-limit", "20s"]).await;
-    let mut revision = 0;
+    let mut orders = 0;
     for (n, cut) in (1_u64..).zip([Some(0), Some(3), Some(12), None].into_iter().cycle().take(12)) {
         let order = format!("cut-{n}");
         // Only the append carries the order's name.
@@ -128,19 +128,20 @@ async fn a_line_cut_around_an_append_costs_no_truth() {
         }
         let done = apply(&service, &order, n).await.unwrap();
         assert!(!proxy.is_trap_set(), "the line was not cut");
-        revision += 1;
-        assert_eq!((done.revision, done.already_applied), (revision, false));
+        orders += 1;
+        assert_eq!((done.revision, done.already_applied), (nth(orders), false));
         assert!(apply(&service, &order, n).await.unwrap().already_applied);
         // The line is taken up again before it is cut once more.
         until("it can be written", async || apply(&service, &order, n).await.is_ok()).await;
     }
     let length: u64 = redis.ask(&["XLEN", "{withheld}:journal"]).await;
-    assert_eq!(length, revision);
+    assert_eq!(length, nth(orders));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_start_without_redis_it_stays_up_and_says_not_serving() {
     let (redis, dir) = (RedisServer::start().await, mk_dir());
+    make_journal(&redis.url(), &[]);
     redis.kill();
     let service = Service::of(on(&redis.url(), &dir, &[]));
     assert_eq!(health(&service).await, ServingStatus::NotServing);
@@ -161,14 +162,15 @@ async fn a_verified_snapshot_may_serve_until_redis_is_there_and_a_damaged_one_ne
     apply(&service, "one", 1).await.unwrap();
     assert!(service.stop().success());
     redis.kill();
-    let service = serving_on(&redis.url(), &dir, &flags).await;
+    let service = Service::of(on(&redis.url(), &dir, &flags));
+    service.serving().await;
     let (withheld, freshness) = look(&service, 1).await;
     assert!(withheld, "from the snapshot");
-    assert_eq!((freshness.revision, freshness.liveness()), (1, pb::Liveness::Stale));
+    assert_eq!((freshness.revision, freshness.liveness()), (nth(1), pb::Liveness::Stale));
     assert_eq!(refused_at_once(&service, "two", 2).await, ("JOURNAL_UNAVAILABLE".to_owned(), "no".to_owned()));
     redis.restart().await;
     until("it is live", async || look(&service, 1).await.1.liveness() == pb::Liveness::Live).await;
-    assert_eq!(apply(&service, "two", 2).await.unwrap().revision, 2);
+    assert_eq!(apply(&service, "two", 2).await.unwrap().revision, nth(2));
     assert!(service.stop().success());
 
     redis.kill();
@@ -225,25 +227,25 @@ async fn what_too_few_redis_replicas_have_is_not_acknowledged_and_not_seen() {
     let dirs = [mk_dir(), mk_dir()];
     let flags = ["--redis-wait-replicas", "2"];
     let services = [serving_on(&group.url(), &dirs[0], &flags).await, serving_on(&group.url(), &dirs[1], &flags).await];
-    assert_eq!(apply(&services[0], "one", 1).await.unwrap().revision, 1);
+    assert_eq!(apply(&services[0], "one", 1).await.unwrap().revision, nth(1));
     let primary = group.primary().await;
     let replica = (primary + 1) % 3;
     group.server(replica).pause();
     let (reason, written) = refused_at_once(&services[0], "two", 2).await;
     assert_eq!((reason.as_str(), written.as_str()), ("OUTCOME_UNKNOWN", "unknown"));
     let length: u64 = group.server(primary).ask(&["XLEN", "{withheld}:journal"]).await;
-    assert_eq!(length, 2, "it is in the journal");
+    assert_eq!(length, nth(2), "it is in the journal");
     for service in &services {
         let (withheld, freshness) = look(service, 2).await;
-        assert_eq!((withheld, freshness.revision), (false, 1), "and nobody sees it");
+        assert_eq!((withheld, freshness.revision), (false, nth(1)), "and nobody sees it");
     }
     group.server(replica).resume();
-    // Nobody sends it again: a replica settles what the desk had to leave.
+    // Nobody sends it again: a replica commits what the desk had to leave.
     for service in &services {
         until_withheld(service, 2).await;
     }
     let again = apply(&services[1], "two", 2).await.unwrap();
-    assert_eq!((again.revision, again.already_applied), (2, true));
+    assert_eq!((again.revision, again.already_applied), (nth(2), true));
 }
 
 /// At the command line: Redis goes silent under a command, and comes back; the operator is told what became of it.
@@ -274,9 +276,9 @@ async fn the_command_line_asks_until_it_knows_what_became_of_a_command() {
     });
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("order one is in force at revision 1"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains(&format!("order one is in force at revision {}", nth(1))), "{}", text(&output.stdout));
     let length: u64 = redis.ask(&["XLEN", "{withheld}:journal"]).await;
-    assert_eq!(length, 1);
+    assert_eq!(length, nth(1));
 }
 
 /// A slot of a cluster is moved under the journal: for a while part of its keys are here and part there.
@@ -291,7 +293,7 @@ async fn a_slot_that_moves_takes_the_journal_with_it() {
     moving.move_keys(1).await;
     for service in &services {
         match apply(service, "order-2", 2).await {
-            Ok(done) => assert_eq!(done.revision, 2),
+            Ok(done) => assert_eq!(done.revision, nth(2)),
             Err(refused) => assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}"),
         }
         until_withheld(service, 1).await;
@@ -302,9 +304,9 @@ async fn a_slot_that_moves_takes_the_journal_with_it() {
         until("it can be written", async || apply(service, &format!("order-{n}"), n).await.is_ok()).await;
     }
     for service in &services {
-        until("all of it is there", async || look(service, 3).await.1.revision == 3).await;
+        until("all of it is there", async || look(service, 3).await.1.revision == nth(3)).await;
         assert!(look(service, 2).await.0 && look(service, 3).await.0);
     }
     let length: u64 = cluster.node((owner + 1) % 3).ask(&["XLEN", KEY]).await;
-    assert_eq!(length, 3);
+    assert_eq!(length, nth(3));
 }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tonic::Status;
 use withheld::pb::v1 as pb;
 
-use super::{apply, mk_dir, on, serving_on, until_withheld};
+use super::{apply, make_journal, mk_dir, on, serving_on, until_withheld};
 use crate::harness::Service;
 use crate::redis::acl::ServiceUser;
 use crate::redis::cluster::Cluster;
@@ -61,9 +61,10 @@ impl Lacking {
     /// In database 1, so that `SELECT` is needed, and with shared snapshots, which need rights of their own.
     async fn start(group: &SentinelGroup, right: &str) -> Self {
         let namespace = format!("without-{}", right.replace(|c: char| !c.is_ascii_alphanumeric(), ""));
-        let user = ServiceUser::in_namespace(&namespace).without(right);
-        let (url, dir) = (format!("{}/1", group.url_as(&user).await), mk_dir());
+        let user = ServiceUser::in_namespace(&namespace);
         let flags = ["--redis-namespace", &namespace, "--snapshot-every", "2"];
+        make_journal(&format!("{}/1", group.url_as(&user).await), &flags);
+        let (url, dir) = (format!("{}/1", group.url_as(&user.without(right)).await), mk_dir());
         Self { right: right.to_owned(), service: Service::of(on(&url, &dir, &flags)), _dir: dir }
     }
 
@@ -72,11 +73,11 @@ impl Lacking {
         self.right.trim_start_matches('+').replace('|', " ").to_uppercase()
     }
 
-    /// What it answers to an order, once it has tried to link to Redis.
+    /// What it answers to an order, once it has tried to connect to Redis.
     async fn answer(&self) -> Result<pb::ApplyOrderResponse, Status> {
-        until(format!("without {}, it has tried to link to Redis", self.right), async || {
+        until(format!("without {}, it has tried to connect to Redis", self.right), async || {
             let log = self.service.log();
-            log.contains("linked to Redis") || log.contains("no link to Redis")
+            log.contains("connected to Redis") || log.contains("cannot connect to Redis")
         })
         .await;
         apply(&self.service, "one", 1).await

@@ -11,6 +11,7 @@ use crate::redis::setup::Setup;
 use crate::redis::until;
 
 const WRONG: &str = "wrong-horse";
+const NO_CONNECTION: &str = "cannot connect to Redis, trying again";
 
 /// A service that has said that it is not told the primary, with this password to the Sentinels or without any.
 async fn refused(group: &SentinelGroup, dir: &TempDir, password: Option<&str>) -> Service {
@@ -20,7 +21,7 @@ async fn refused(group: &SentinelGroup, dir: &TempDir, password: Option<&str>) -
         None => command.env_remove("WITHHELD_REDIS_SENTINEL_USER").env_remove("WITHHELD_REDIS_SENTINEL_PASSWORD"),
     };
     let service = Service::of(command);
-    until("it says that there is no link", async || service.log().contains("no link to Redis")).await;
+    until("it says that there is no connection", async || service.log().contains(NO_CONNECTION)).await;
     service
 }
 
@@ -35,7 +36,7 @@ async fn with_the_password_of_the_sentinels_orders_are_taken_and_without_it_none
             let stranger = refused(&group, dir, password).await;
             assert_eq!(apply(&stranger, "one", 1).await.unwrap_err().code(), tonic::Code::Unavailable);
             assert!(!stranger.log().contains(WRONG), "no password in the log");
-            assert!(!stranger.log().contains("linked to Redis"), "{}", stranger.log());
+            assert!(!stranger.log().contains("connected to Redis"), "{}", stranger.log());
         }
         let applied = apply(&service, "one", 1).await;
         assert!(applied.is_ok(), "on {}: {applied:?}", program.name());
@@ -49,7 +50,7 @@ async fn that_the_sentinels_refuse_the_password_is_what_the_log_says() {
     let dirs = [mk_dir(), mk_dir()];
     for (dir, password) in [(&dirs[0], Some(WRONG)), (&dirs[1], None)] {
         let log = refused(&group, dir, password).await.log();
-        let line = log.lines().find(|line| line.contains("no link to Redis")).unwrap();
+        let line = log.lines().find(|line| line.contains(NO_CONNECTION)).unwrap();
         let named = ["authentication", "password", "WRONGPASS", "NOAUTH"].iter().any(|word| line.contains(word));
         assert!(named && line.contains("Sentinel"), "with the password {password:?}: {line}");
     }
