@@ -18,7 +18,7 @@ use crate::clock::jittered;
 use crate::compute;
 use crate::domain::state::{State, Touched};
 use crate::index::{Index, Snapshot};
-use crate::journal::{Batch, FollowError, Follower, Hash, Journal, JournalReader, Position, StoredEntry};
+use crate::journal::{Batch, Damage, FollowError, Follower, Hash, Journal, JournalReader, Position, StoredEntry};
 use crate::machine;
 use crate::metrics;
 use crate::record::decode;
@@ -303,6 +303,11 @@ impl Following {
             Some(name) => {
                 info!(journal = %name, "journal found");
                 self.replica.0.name.store(Some(Arc::new(name)));
+            }
+            None if journal.tail().await?.committed != Position::START => {
+                let damage = Damage::CommittedBeyondEnd { end: journal.tail().await?.end.revision };
+                self.stand_still(FaultReason::Damaged, format!("the journal lacks its first entry: {damage}"));
+                return Ok(false);
             }
             None if self.lineage.must_exist() => {
                 let why = "there is no journal there: check the URL and --redis-namespace, or make one with `withheld journal create`";

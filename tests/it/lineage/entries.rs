@@ -93,7 +93,7 @@ async fn a_desk_whose_clock_is_off_writes_nothing_and_says_so() {
     let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
     let right = serving_on(&redis.url(), &dirs[0], &[]).await;
     apply(&right, "one", 1).await.unwrap();
-    for (offset, says) in [("+365d", "ahead of"), ("-365d", "behind")] {
+    for (offset, says) in [("+365d", "ahead of the one of Redis"), ("-365d", "ahead of this machine's clock")] {
         let dir = TempDir::new().unwrap();
         let mut command = on(&redis.url(), &dir, &[]);
         command.env("LD_PRELOAD", &library).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
