@@ -10,7 +10,8 @@ fn check(bytes: &[u8]) {
     let entry = match decode(bytes) {
         Ok(entry) => entry,
         Err(DecodeError::Malformed(_)) => return assert!(pb::Entry::decode(bytes).is_err()),
-        Err(DecodeError::Newer) => return assert!(pb::Entry::decode(bytes).unwrap().encoded_len() < bytes.len()),
+        // Longer with what is not known; shorter if it is spelled in another way, as a list that is not packed.
+        Err(DecodeError::Newer) => return assert_ne!(pb::Entry::decode(bytes).unwrap().encoded_len(), bytes.len()),
         Err(DecodeError::Field(field)) => return assert!(!field.is_empty()),
     };
     let again = encode(&entry);

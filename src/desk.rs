@@ -189,6 +189,12 @@ impl Desk {
         if !self.replica.is_ready() {
             return Err(DeskError::Loading);
         }
+        if let Some(behind) = self.replica.clock_behind() {
+            let behind = jiff::SignedDuration::from_secs(behind.as_secs());
+            return Err(DeskError::ClockOff(format!(
+                "this machine's clock is {behind:#} behind the last entry of the journal: set it right"
+            )));
+        }
         let request = by.request_id.clone();
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Waiting { command, by, answer, call: Span::current() }).map_err(|error| match error {

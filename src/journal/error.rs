@@ -68,8 +68,8 @@ pub enum Damage {
         /// What is stored: 32 bytes, unless its length is damaged, too.
         found: Vec<u8>,
     },
-    /// The journal names another hash for its end than the entry there has.
-    #[error("the journal says that it ends there, with hash {found}, and the entry has hash {expected}")]
+    /// The journal names another hash for the end of what is committed than the entry there has.
+    #[error("the journal says that it is committed up to there, with hash {found}, and the entry has hash {expected}")]
     End {
         /// The entry's.
         expected: Hash,

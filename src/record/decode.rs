@@ -28,7 +28,7 @@ type Result<T> = std::result::Result<T, DecodeError>;
 pub fn decode(bytes: &[u8]) -> Result<Entry> {
     let message = pb::Entry::decode(bytes)?;
     // What is not known is skipped when a message is read, and every known field is written in one way only: so whatever
-    // is skipped makes the bytes longer than what was read of them.
+    // is skipped makes the bytes longer than what was read of them. Shorter ones were not written by this program either.
     if message.encoded_len() != bytes.len() {
         return Err(DecodeError::Newer);
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -355,6 +355,17 @@ impl Replica {
             Some(there) if there.revision > published.revision => PositionCheck::NotReached,
             there => held(there.is_some()),
         })
+    }
+
+    /// By how much this machine's clock is behind what is published, if that is more than an entry may be ahead of it.
+    /// **Bounded-clock**: an entry is never earlier than what came before it, so one that was written now would be from the
+    /// future here.
+    #[must_use]
+    pub fn clock_behind(&self) -> Option<SignedDuration> {
+        let (now, published) = (self.0.clock.now(), self.load());
+        let last = published.now(&self.0.clock).max(published.state.at());
+        let latest = now.checked_add(self.0.max_ahead).unwrap_or(now);
+        (last > latest).then(|| last.duration_since(now))
     }
 
     /// For how long the journal has not been followed because of a fault.

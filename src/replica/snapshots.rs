@@ -46,8 +46,9 @@ pub struct Snapshots {
     last: Arc<AtomicU64>,
     /// At most one is written at a time.
     writing: Option<JoinHandle<()>>,
-    /// Not before this, by the monotonic clock: the last one could not be written.
-    not_before: Duration,
+    /// What `last` was when one was begun last, and until when, by the monotonic clock, no other is if it is still that: it
+    /// could not be written.
+    begun: (u64, Duration),
     may_serve: bool,
 }
 
@@ -67,7 +68,7 @@ impl Snapshots {
             every: u64::MAX,
             last: Arc::default(),
             writing: None,
-            not_before: Duration::ZERO,
+            begun: (0, Duration::ZERO),
             may_serve: false,
         }
     }
@@ -161,10 +162,11 @@ impl Snapshots {
     /// Writes one in the background if it is time to, and shares it.
     pub(super) fn keep(&mut self, state: &State, hash: Hash, name: Option<JournalName>, now: Duration) {
         let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
-        let due = state.revision().get().saturating_sub(self.last.load(Ordering::Relaxed)) >= self.every;
-        if due && !busy && now >= self.not_before {
-            // Forgotten if it succeeds: then it is not due any more.
-            self.not_before = now + RETRY;
+        let last = self.last.load(Ordering::Relaxed);
+        let due = state.revision().get().saturating_sub(last) >= self.every;
+        let failed = last == self.begun.0 && now < self.begun.1;
+        if due && !busy && !failed {
+            self.begun = (last, now + RETRY);
             self.writing = self.write(state.clone(), hash, name, self.store.clone());
         }
     }

@@ -94,20 +94,16 @@ impl Service {
         }
     }
 
-    /// Waits until it reports itself SERVING, as a balancer does.
+    /// Waits until it reports itself SERVING, and says so in its log.
     pub async fn serving(&self) {
-        let health = async {
-            let channel = Channel::from_shared(self.queries.clone()).unwrap().connect().await.unwrap();
-            let mut health = HealthClient::new(channel);
-            let request = HealthCheckRequest { service: String::new() };
-            let mut changes = health.watch(request).await.unwrap().into_inner();
-            while changes.message().await.unwrap().unwrap().status != i32::from(ServingStatus::Serving) {}
-            // What it has logged before is then in the log here, too, however late its reader is.
+        serving(&self.queries).await;
+        // What it has logged before is then in the log here, too, however late its reader is.
+        let logged = async {
             while ![" serving\n", "\"serving\""].iter().any(|said| self.log().contains(said)) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(120), health).await.expect("not serving after two minutes");
+        tokio::time::timeout(Duration::from_secs(120), logged).await.expect("it has not logged that it serves");
     }
 
     pub fn pid(&self) -> u32 {
@@ -202,6 +198,18 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until who listens there reports itself SERVING, as a balancer does.
+pub async fn serving(queries: &str) {
+    let health = async {
+        let channel = Channel::from_shared(queries.to_owned()).unwrap().connect().await.unwrap();
+        let mut health = HealthClient::new(channel);
+        let request = HealthCheckRequest { service: String::new() };
+        let mut changes = health.watch(request).await.unwrap().into_inner();
+        while changes.message().await.unwrap().unwrap().status != i32::from(ServingStatus::Serving) {}
+    };
+    tokio::time::timeout(Duration::from_secs(120), health).await.expect("not serving after two minutes");
 }
 
 /// The command that runs a service on ports of its own.

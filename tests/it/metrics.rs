@@ -113,6 +113,8 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
         ("withheld_approvals_pending", "gauge"),
         ("withheld_approval_oldest_seconds", "gauge"),
         ("withheld_commands_unrecordable_total", "counter"),
+        ("withheld_journal_info", "gauge"),
+        ("withheld_journal_fault", "gauge"),
         ("withheld_journal_appends_total", "counter"),
         ("withheld_journal_append_seconds", "histogram"),
         ("withheld_follower_restarts_total", "counter"),

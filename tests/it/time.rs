@@ -13,7 +13,7 @@ use withheld::reload::Live;
 use withheld::server;
 use withheld::stop::{Stop, Urgency};
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order, nth};
+use crate::harness::{Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order, nth, serving};
 
 /// A service in this process, by a clock that stands still until its hand is moved.
 pub struct Clocked {
@@ -42,7 +42,9 @@ impl Clocked {
             tell.send((queries, admin)).unwrap();
         }));
         let (queries, admin) = told.await.unwrap();
-        Self { queries: format!("http://{queries}"), admin: format!("http://{admin}"), hand, stop, running }
+        let service = Self { queries: format!("http://{queries}"), admin: format!("http://{admin}"), hand, stop, running };
+        serving(&service.queries).await;
+        service
     }
 
     pub async fn stop(self) {
@@ -84,16 +86,7 @@ async fn an_order_starts_and_ends_at_its_times_to_the_microsecond_and_nobody_cal
         watch.watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() }).await.unwrap().into_inner();
 
     let spec = pb::OrderSpec { effective_from: stamp(start), expires_at: stamp(end), ..mk_order("timed", &["IN"]) };
-    let applied = async {
-        loop {
-            // Until the empty journal has been folded the desk is not open.
-            match orders.apply_order(mk_apply(spec.clone(), mk_accounts([7]))).await {
-                Ok(answer) => return answer.into_inner().order.unwrap(),
-                Err(status) => assert_eq!(status.code(), tonic::Code::Unavailable, "{status}"),
-            }
-        }
-    };
-    let applied = applied.await;
+    let applied = orders.apply_order(mk_apply(spec, mk_accounts([7]))).await.unwrap().into_inner().order.unwrap();
     assert_eq!((applied.state(), applied.effect_given_at), (pb::OrderState::Scheduled, None));
     assert_eq!(next_change(&mut watch).await.country_codes, [""; 0], "applied, and not yet in force");
 
@@ -135,12 +128,7 @@ async fn a_staged_list_that_no_order_uses_is_thrown_away_in_time() {
     let service = Clocked::start(now, &["--journal", "memory:", "--keep-uploads", "1h"]).await;
     let mut orders = OrderServiceClient::connect(service.admin.clone()).await.unwrap();
     let chunk = || pb::UploadItemsRequest { context: mk_context("", ""), items: mk_accounts([7]).items };
-    let upload = loop {
-        match orders.upload_items(tokio_stream::once(chunk())).await {
-            Ok(answer) => break answer.into_inner(),
-            Err(status) => assert_eq!(status.code(), tonic::Code::Unavailable, "{status}"),
-        }
-    };
+    let upload = orders.upload_items(tokio_stream::once(chunk())).await.unwrap().into_inner();
     assert_eq!(upload.expires_at, stamp(now + secs(3_600)));
     let mut preview = async || {
         let items = Some(pb::preview_order_request::Items::UploadId(upload.upload_id.clone()));

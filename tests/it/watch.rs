@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Streaming};
 use withheld::pb::v1 as pb;
 
-use crate::harness::{ONE_PERSON, Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order, refusal};
+use crate::harness::{ONE_PERSON, Service, mk_accounts, mk_apply, mk_context, mk_journal, mk_order, nth, refusal};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -150,7 +150,7 @@ async fn a_reader_that_does_not_read_is_cut_off_with_where_to_resume_and_others_
     // The quick one reads all along; the slow one's queue and windows fill up with orders that come and go.
     let reading = tokio::spawn(async move {
         let mut reader = Reader::default();
-        while reader.resume_after < 82 {
+        while reader.resume_after < nth(82) {
             reader.take(tokio::time::timeout(LIMIT, quick.message()).await.unwrap().unwrap().unwrap());
         }
         reader
@@ -184,7 +184,7 @@ async fn a_reader_that_does_not_read_is_cut_off_with_where_to_resume_and_others_
     };
     assert_eq!((ended.code(), refusal(&ended).1.as_str()), (Code::ResourceExhausted, "WATCHER_TOO_SLOW"));
     let mut resumed = Reader::default();
-    assert!(resume_after < 82);
-    resumed.read_to(&mut watch(&service, 0).await, 82).await;
+    assert!(resume_after < nth(82));
+    resumed.read_to(&mut watch(&service, 0).await, nth(82)).await;
     resumed.agrees(&service, 1..=100).await;
 }

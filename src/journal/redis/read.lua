@@ -2,7 +2,8 @@
 -- KEYS: journal, committed mark.  ARGV: revision, hash, the most entries, a number of bytes to stop after, stream as for an
 -- append: what a server says that was replaced is not what the primary says.
 -- Gives 'replaced'; { 'elsewhere', end, end's hash } if it does not have it; { 'beyond', mark, end } if the mark names an entry that is
--- not there; or { 'entries', mark, id, hash, payload, id, hash, payload … }.
+-- not there; { 'mark', mark, hash of the entry there, hash in the mark } if it names another than is there; or
+-- { 'entries', mark, id, hash, payload, id, hash, payload … }.
 if ARGV[5] ~= '' then
   local info = redis.call('INFO', 'replication')
   if not string.find(info, 'role:master', 1, true) or string.match(info, 'master_replid:(%x+)') ~= ARGV[5] then return 'replaced' end
@@ -22,7 +23,8 @@ local mark, mark_hash = last(KEYS[2])
 local committed = tonumber(mark)
 if committed > 0 then
   local marked = entry(mark)
-  if not marked or marked[2][2] ~= mark_hash then return { 'beyond', mark, (last(KEYS[1])) } end
+  if not marked then return { 'beyond', mark, (last(KEYS[1])) } end
+  if marked[2][2] ~= mark_hash then return { 'mark', mark, marked[2][2], mark_hash } end
 end
 local found, bytes, count = { 'entries', mark }, 0, 0
 if committed <= after then return found end

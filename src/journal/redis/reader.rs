@@ -128,6 +128,10 @@ pub(super) fn batch(found: Found, after: Position) -> Result<(Batch, bool), Read
             let revision = end.next().min(mark);
             Err(ReadError::Corrupt { revision, damage: Damage::CommittedBeyondEnd { end } })
         }
+        Found::MarkDiffers { entry, mark } => {
+            let damage = Damage::End { expected: entry.hash, found: mark };
+            Err(ReadError::Corrupt { revision: entry.revision, damage })
+        }
         Found::Entries { committed, rows } => {
             let entries = chained(after, rows)?;
             let at = entries.last().map_or(after, |last| last.position());

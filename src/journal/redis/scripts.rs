@@ -100,6 +100,8 @@ pub(super) enum Found {
     Elsewhere(Position),
     /// The committed mark names an entry that the journal does not have.
     MarkBeyondEnd { mark: Revision, end: Revision },
+    /// The committed mark has another hash than the entry that it names.
+    MarkDiffers { entry: Position, mark: Hash },
     /// The server does not write the stream any more that it wrote when the session began.
     Replaced,
     /// These entries, and up to where the journal is committed.
@@ -140,11 +142,13 @@ fn optional<T: std::str::FromStr>(value: Value) -> Result<Option<T>, UnexpectedA
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| UnexpectedAnswer) }
 }
 
-fn position(revision: Value, hash: Value) -> Result<Position, UnexpectedAnswer> {
-    let revision = Revision::new(number(revision)?);
-    // A hash of another length cannot be chained to: it is found out as damage when its entry is read.
-    let hash = Hash::from_bytes(bytes(hash)?.try_into().unwrap_or([0xff; 32]));
-    Ok(Position { revision, hash })
+/// One of another length cannot be chained to: it is found out as damage when its entry is read.
+fn hash(value: Value) -> Result<Hash, UnexpectedAnswer> {
+    Ok(Hash::from_bytes(bytes(value)?.try_into().unwrap_or([0xff; 32])))
+}
+
+fn position(revision: Value, hash_there: Value) -> Result<Position, UnexpectedAnswer> {
+    Ok(Position { revision: Revision::new(number(revision)?), hash: hash(hash_there)? })
 }
 
 /// The word with which a script says what came of it, and what it says besides.
@@ -200,6 +204,11 @@ impl Found {
             b"beyond" => {
                 let mut next = || Ok(Revision::new(number(rest.next().ok_or(UnexpectedAnswer)?)?));
                 Ok(Self::MarkBeyondEnd { mark: next()?, end: next()? })
+            }
+            b"mark" => {
+                let mut next = || rest.next().ok_or(UnexpectedAnswer);
+                let (revision, entry, mark) = (next()?, next()?, next()?);
+                Ok(Self::MarkDiffers { entry: position(revision, entry)?, mark: hash(mark)? })
             }
             b"entries" => {
                 let committed = Revision::new(number(rest.next().ok_or(UnexpectedAnswer)?)?);

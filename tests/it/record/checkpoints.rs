@@ -84,13 +84,13 @@ async fn a_journal_that_was_rewritten_or_cut_off_is_whole_and_yet_found_out() {
     let service = record.spawn(&["key"]);
     until("it says so", || async { service.log().contains("reason=\"unknown_history\"") }).await;
     let (code, said) = get(&service.http, "/readyz").await;
-    let says = [format!("followed to revision {ENTRIES} (by `{late}`)"), "its last revision is 6".to_owned()];
+    let name = JournalName::of(position_of(&record.journal(), 1).hash).to_string();
+    let says = [format!("followed to revision {ENTRIES} (by `{late}`)"), format!("finds journal {name} at revision 6")];
     assert_eq!((code, says.iter().all(|part| said.contains(part))), (503, true), "{said}");
     drop(service);
 
     // A person says that this is the journal that is to hold, and somebody puts what was set aside back under a service that
     // runs: it signs nothing more there.
-    let name = JournalName::of(position_of(&record.journal(), 1).hash).to_string();
     let (code, _, err) = record.accept(&["--known", "none", "--found", &name]);
     assert_eq!((code, record.checkpoints().exists()), (0, false), "{err}");
     let service = record.serve(&["key"]).await;

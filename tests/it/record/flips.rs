@@ -221,7 +221,7 @@ async fn a_bit_of_an_entry_on_redis_is_found() {
     }
     rewrite(stored).exec_async(&mut redis).await.unwrap();
     assert_eq!(walk(&journal, |_, _| {}).await.unwrap(), end);
-    // The mark of what is settled: another hash, a later and an earlier revision.
+    // The committed mark: another hash, a later and an earlier revision.
     let mark = |revision: u64, hash: Vec<u8>| {
         let mut mark = redis::pipe();
         mark.atomic().cmd("DEL").arg("{flips}:settled");
@@ -232,7 +232,8 @@ async fn a_bit_of_an_entry_on_redis_is_found() {
         mark(end.revision.get(), bent).exec_async(&mut redis).await.unwrap();
         let error = walk(&journal, |_, _| {}).await.unwrap_err();
         assert!(
-            matches!(error, ReadError::Corrupt { revision, damage: Damage::End { .. } } if revision == end.revision)
+            matches!(error, ReadError::Corrupt { revision, damage: Damage::End { .. } } if revision == end.revision),
+            "{error}"
         );
         count += 1;
     }

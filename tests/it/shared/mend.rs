@@ -2,18 +2,10 @@
 
 use withheld::pb::v1 as pb;
 
-use super::{apply, look, mk_dir, on, serving_on, until_withheld};
-use crate::harness::{BINARY, CREATED, Service, get, nth, refusal};
+use super::{apply, hash_of, journal, look, mk_dir, name_of, on, serving_on, until_withheld};
+use crate::harness::{Service, get, nth, refusal};
 use crate::redis::servers::RedisServer;
 use crate::redis::until;
-
-fn journal(redis: &RedisServer, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = std::process::Command::new(BINARY);
-    command.args(["journal", args[0], "--journal", &redis.url()]).args(&args[1..]);
-    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
 
 async fn length(redis: &RedisServer) -> u64 {
     redis.ask(&["XLEN", "{withheld}:journal"]).await
@@ -46,7 +38,7 @@ async fn entries_that_a_crash_took_from_the_append_only_file_are_appended_again(
     .await;
     until("it can be written", async || apply(&services[1], "order-21", 21).await.is_ok()).await;
     until_withheld(&services[0], 21).await;
-    let (code, out, err) = journal(&redis, &["verify"]);
+    let (code, out, err) = journal(&redis.url(), &["verify"]);
     assert!(code == Some(0) && out.contains(&format!("{} entries", nth(21))), "{out}{err}");
 }
 
@@ -59,7 +51,7 @@ async fn a_journal_that_was_wiped_is_written_again_from_what_is_kept() {
     redis.command(&["FLUSHALL"]).await;
     until("the journal is whole again", async || length(&redis).await == nth(5)).await;
     until("it can be written", async || apply(&service, "order-6", 6).await.is_ok()).await;
-    assert_eq!(journal(&redis, &["verify"]).0, Some(0));
+    assert_eq!(journal(&redis.url(), &["verify"]).0, Some(0));
 }
 
 /// Lost entries, and others in their place before anybody could mend it: nothing more is written, by anybody, and what
@@ -69,13 +61,8 @@ async fn another_history_seals_the_journal_until_people_have_decided() {
     let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir(), mk_dir()]);
     let witness = serving_on(&redis.url(), &dirs[0], &[]).await;
     apply_up_to(&witness, 1, 6).await;
-    let hash_of = async |revision: u64| {
-        let id = format!("{revision}-0");
-        let found: Vec<(String, Vec<Vec<u8>>)> = redis.ask(&["XRANGE", "{withheld}:journal", &id, &id]).await;
-        found[0].1[1].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
     let (kept, differs) = (nth(3), nth(4));
-    let here = hash_of(differs).await;
+    let here = hash_of(&redis, differs).await;
     // A desk that has never seen the entries after the third order writes others.
     suspend(&witness, "-STOP");
     forget_after(&redis, kept).await;
@@ -84,7 +71,7 @@ async fn another_history_seals_the_journal_until_people_have_decided() {
         apply(&stranger, &format!("order-{n}"), n).await.unwrap();
     }
     assert_eq!(length(&redis).await, nth(6));
-    let there = hash_of(differs).await;
+    let there = hash_of(&redis, differs).await;
     suspend(&witness, "-CONT");
 
     let named = format!(
@@ -105,29 +92,29 @@ async fn another_history_seals_the_journal_until_people_have_decided() {
     assert!(look(&stranger, 9).await.0 && !look(&stranger, 6).await.0);
     until("it is stale", async || look(&witness, 6).await.1.liveness() == pb::Liveness::Stale).await;
 
-    let (code, out, _) = journal(&redis, &["seal"]);
+    let (code, out, _) = journal(&redis.url(), &["seal"]);
     assert!(code == Some(0) && out.contains(&named), "{out}");
-    let (code, _, err) = journal(&redis, &["unseal"]);
+    let (code, _, err) = journal(&redis.url(), &["unseal"]);
     assert_eq!(code, Some(2), "nobody is there to be asked: {err}");
-    let (code, out, err) = journal(&redis, &["unseal", "--yes"]);
+    let (code, out, err) = journal(&redis.url(), &["unseal", "--yes"]);
     assert!(code == Some(0) && err.contains("start it with `withheld journal accept`"), "{out}{err}");
     // The witness still stands on the other history, and says so again.
-    until("it is sealed again", async || journal(&redis, &["seal"]).1.contains(&named)).await;
+    until("it is sealed again", async || journal(&redis.url(), &["seal"]).1.contains(&named)).await;
     assert!(witness.stop().success());
-    assert_eq!(journal(&redis, &["unseal", "--yes"]).0, Some(0));
+    assert_eq!(journal(&redis.url(), &["unseal", "--yes"]).0, Some(0));
     until("it can be written", async || apply(&stranger, "order-10", 10).await.is_ok()).await;
     // Started again, it knows that it has followed another history, and follows this one only once a person says so.
     let witness = Service::of(on(&redis.url(), &dirs[0], &[]));
     until("it says so", async || witness.log().contains("reason=\"unknown_history\"")).await;
     let (code, said) = get(&witness.http, "/readyz").await;
-    let name = &hash_of(CREATED).await[..32];
+    let name = name_of(&redis).await;
     let knows = format!("this service knows journal {name}, followed to revision {}", nth(6));
     assert!(code == 503 && said.contains(&knows) && said.contains("another end"), "{said}");
     let snapshot = dirs[0].path().join("state.snapshot");
     let accept = ["accept", "--snapshot", snapshot.to_str().unwrap()];
-    let (code, _, err) = journal(&redis, &accept);
+    let (code, _, err) = journal(&redis.url(), &accept);
     assert!(code == Some(1) && err.contains(&format!("--known {name} --found {name}")), "{err}");
-    let (code, out, err) = journal(&redis, &[&accept, ["--known", name, "--found", name].as_slice()].concat());
+    let (code, out, err) = journal(&redis.url(), &[&accept, ["--known", &name, "--found", &name].as_slice()].concat());
     assert!(code == Some(0) && out.contains(&format!("journal {name} is followed from now on")), "{out}{err}");
     witness.serving().await;
     assert!(look(&witness, 9).await.0 && !look(&witness, 6).await.0, "it has the history that holds");

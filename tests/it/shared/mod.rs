@@ -8,15 +8,16 @@ mod sentinels;
 mod shelf;
 mod tls;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tonic::{Code, Status};
 use withheld::pb::v1 as pb;
 
-use crate::harness::{BINARY, Service, create_journal, mk_accounts, mk_apply, mk_batch, mk_order, refusal};
+use crate::harness::{BINARY, CREATED, Service, create_journal, mk_accounts, mk_apply, mk_batch, mk_order, refusal};
 use crate::redis::acl::log_in_to_sentinels;
+use crate::redis::servers::RedisServer;
 use crate::redis::until;
 use crate::scrape::Scrape;
 
@@ -92,6 +93,27 @@ async fn refused(service: &Service, order: &str, account: u64) -> (String, Strin
     assert_eq!(code, Code::Unavailable, "{refused}");
     let details = refused.get_error_details();
     (reason, details.error_info().unwrap().metadata["written"].clone(), details.retry_info().is_some())
+}
+
+/// Runs `withheld journal` on a journal: exit code, standard output, standard error.
+fn journal(url: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(BINARY);
+    command.args(["journal", args[0], "--journal", url]).args(&args[1..]);
+    let output = tokio::task::block_in_place(|| command.stdin(Stdio::null()).output().unwrap());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// The hash that the journal on a server has at a revision, in hexadecimal digits.
+async fn hash_of(server: &RedisServer, revision: u64) -> String {
+    let id = format!("{revision}-0");
+    let found: Vec<(String, Vec<Vec<u8>>)> = server.ask(&["XRANGE", "{withheld}:journal", &id, &id]).await;
+    found[0].1[1].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the journal on a server is called, by the documentation: 16 bytes of the hash of its first entry.
+async fn name_of(server: &RedisServer) -> String {
+    hash_of(server, CREATED).await[..32].to_owned()
 }
 
 /// A value of `/metrics`.

@@ -7,8 +7,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use withheld::pb::v1 as pb;
 
-use super::{age, apply, look, make_journal, metric, mk_dir, on, refused_at_once, serving_on, until_withheld};
-use crate::harness::{Service, get, mk_batch, nth};
+use super::{
+    age, apply, journal, look, make_journal, metric, mk_dir, name_of, on, refused_at_once, serving_on, until_withheld,
+};
+use crate::harness::{Service, get, mk_batch, nth, refusal};
 use crate::redis::cluster::Cluster;
 use crate::redis::proxy::{Flow, Proxy, Way};
 use crate::redis::sentinel::SentinelGroup;
@@ -148,7 +150,7 @@ async fn at_the_start_without_redis_it_stays_up_and_says_not_serving() {
     let (reason, written) = refused_at_once(&service, "one", 1).await;
     assert_eq!((reason.as_str(), written.as_str()), ("LOADING", "no"));
     let refused = service.visibility().await.batch_check(mk_batch("IN", [1])).await.unwrap_err();
-    assert_eq!(crate::harness::refusal(&refused).1, "LOADING", "an error, never `not withheld`");
+    assert_eq!(refusal(&refused).1, "LOADING", "an error, never `not withheld`");
     redis.restart().await;
     service.serving().await;
     apply(&service, "one", 1).await.unwrap();
@@ -300,6 +302,19 @@ async fn a_slot_that_moves_takes_the_journal_with_it() {
     }
     moving.move_keys(usize::MAX).await;
     moving.finish().await;
+    // The server that the slot was moved to is none that an entry was ever waited for on: it proves nothing by itself, and
+    // whoever moved the slot says that it has all.
+    let doubt = "the primary was replaced, and it is not proven that the new one has all that was acknowledged";
+    for service in &services {
+        until("it says so", async || {
+            let refused = apply(service, "order-9", 9).await.err();
+            refused.is_some_and(|refused| refusal(&refused).1 == "JOURNAL_IN_DOUBT" && refused.message().contains(doubt))
+        })
+        .await;
+    }
+    let name = name_of(cluster.node((owner + 1) % 3)).await;
+    let (code, out, err) = journal(&cluster.url(), &["accept", "--known", "none", "--found", &name]);
+    assert!(code == Some(0) && err.contains(doubt) && out.contains(&name), "{out}{err}");
     for (n, service) in (2..).zip(&services) {
         until("it can be written", async || apply(service, &format!("order-{n}"), n).await.is_ok()).await;
     }
