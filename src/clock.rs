@@ -1,6 +1,7 @@
 //! The only place that reads a clock or draws an identifier: everywhere else time and names come in as values.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +15,18 @@ pub struct Clock(Source);
 enum Source {
     System { started: std::time::Instant },
     Manual(Arc<watch::Sender<Timestamp>>),
+    Simulated { started: tokio::time::Instant, epoch: Timestamp, off: Arc<AtomicI64> },
+}
+
+/// Sets the date of a simulated clock wrong.
+#[derive(Debug, Clone)]
+pub struct DateOffset(Arc<AtomicI64>);
+
+impl DateOffset {
+    /// The date is this many microseconds ahead from now on, or behind. What is monotonic does not notice.
+    pub fn set(&self, micros: i64) {
+        self.0.store(micros, Ordering::Relaxed);
+    }
 }
 
 /// Moves a manual clock.
@@ -42,6 +55,15 @@ impl Clock {
         (Self(Source::Manual(Arc::clone(&sender))), Hand(sender))
     }
 
+    /// A clock that goes as tokio's time does, which may be paused and is then the same in every run: the date begins at
+    /// `epoch`, and can be set wrong, as that of a machine can.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn simulated(epoch: Timestamp) -> (Self, DateOffset) {
+        let (started, off) = (tokio::time::Instant::now(), Arc::new(AtomicI64::new(0)));
+        (Self(Source::Simulated { started, epoch, off: Arc::clone(&off) }), DateOffset(off))
+    }
+
     /// The time, to the microsecond.
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
@@ -52,6 +74,11 @@ impl Clock {
                 Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
             }
             Source::Manual(time) => *time.borrow(),
+            Source::Simulated { started, epoch, off } => {
+                let passed = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
+                let micros = epoch.as_microsecond().saturating_add(passed).saturating_add(off.load(Ordering::Relaxed));
+                Timestamp::from_microsecond(micros).unwrap_or(*epoch)
+            }
         }
     }
 
@@ -60,6 +87,7 @@ impl Clock {
     pub fn monotonic(&self) -> Duration {
         match &self.0 {
             Source::System { started } => started.elapsed(),
+            Source::Simulated { started, .. } => started.elapsed(),
             Source::Manual(time) => {
                 Duration::from_micros(u64::try_from(time.borrow().as_microsecond()).unwrap_or_default())
             }
@@ -69,7 +97,7 @@ impl Clock {
     /// Returns once it is `at`. The machine's date is looked at again every second, in case it is set.
     pub async fn sleep_until(&self, at: Timestamp) {
         match &self.0 {
-            Source::System { .. } => loop {
+            Source::System { .. } | Source::Simulated { .. } => loop {
                 let left = at.duration_since(self.now());
                 if !left.is_positive() {
                     return;

@@ -9,8 +9,12 @@
 //! Measured with the threads of a running service made nicer by hand, all else the same: while a million accounts were applied,
 //! at half of what one query thread can answer, one call in a thousand took longer than 9 ms instead of 73 (`make bench
 //! ROWS=tail`). Knows nothing of what is computed.
+//!
+//! A simulation has one thread, so that the same seed gives the same run: there, computations are tasks of its own runtime
+//! ([`without_threads`]), one after another, in the order they were begun.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -34,8 +38,19 @@ fn give_way() {
     }
 }
 
+static WITHOUT_THREADS: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process computes on the runtime of whoever begins it, without any thread of another kind: for
+/// simulations. Everything else such a runtime has to do waits meanwhile.
+pub fn without_threads() {
+    WITHOUT_THREADS.store(true, Ordering::Relaxed);
+}
+
 /// Begins a computation. It is not taken back if nobody waits for it any more.
 pub fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    if WITHOUT_THREADS.load(Ordering::Relaxed) {
+        return tokio::spawn(async { work() });
+    }
     match &*THREADS {
         Some(threads) => threads.spawn_blocking(work),
         None => tokio::task::spawn_blocking(work),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, Span, debug_span, error, info, warn};
 
@@ -27,7 +28,7 @@ use crate::domain::rules::Rules;
 use crate::domain::state::State;
 use crate::journal::{AppendError, Journal, Position};
 use crate::metrics::{self, Shed};
-use crate::replica::{Fault, FaultReason, Replica};
+use crate::replica::{Fault, FaultReason, Published, Replica};
 use crate::telemetry::causes;
 
 use group::{Decided, decide_group};
@@ -278,6 +279,12 @@ impl Worker {
             let appending = step!("append", decided.group);
             let outcome = if decided.payloads.is_empty() {
                 self.confirm(decided.after).await
+            } else if self.is_ahead(decided.at) {
+                // Bounded-clock: the date was set back since, and the journal goes by what it is now.
+                Err(AppendError::ClockOff(format!(
+                    "this was decided at {} by this machine's clock, which was set back since: try again",
+                    decided.at
+                )))
             } else {
                 self.append(decided.after, decided.payloads.clone()).await
             };
@@ -332,12 +339,23 @@ impl Worker {
         let followed = || Known { state: published.state.clone(), upto: published.position() };
         let known = known.filter(|known| known.upto.revision > published.position().revision).unwrap_or_else(followed);
         // A clock set back must not make the record contradict itself.
-        let now = published.now(&self.clock).max(known.state.at());
+        let now = self.time_by(&published).max(known.state.at());
         let deciding = compute::begin(move || decide_group(known, &rules, group, now)).await;
         if deciding.is_err() {
             error!("deciding broke off; its commands are answered as unknown");
         }
         deciding.ok()
+    }
+
+    /// The time to decide by. **Bounded-clock**: where this machine's date was further ahead than a date may be off, what was
+    /// published meanwhile is of a time that has yet to come, and no entry may be.
+    fn time_by(&self, published: &Published) -> Timestamp {
+        let (now, shown) = (self.clock.now(), published.now(&self.clock));
+        if self.is_ahead(shown) { now } else { shown }
+    }
+
+    fn is_ahead(&self, at: Timestamp) -> bool {
+        at.duration_since(self.clock.now()) > SignedDuration::try_from(self.replica.max_skew()).unwrap_or(SignedDuration::MAX)
     }
 
     /// That nothing is to be written is decided on a state, too: asks the journal whether it still ends there. What others

@@ -49,6 +49,8 @@ pub(super) struct Decided {
     pub(super) answers: Vec<Result<Done, DeskError>>,
     pub(super) after: Position,
     pub(super) payloads: Vec<Vec<u8>>,
+    /// The time that they say they were written at.
+    pub(super) at: Timestamp,
     /// Once they are written.
     pub(super) state: State,
     /// Commands that were not decided, for the group is as large as it may be: they are the next one.
@@ -103,7 +105,7 @@ pub(super) fn decide_group(known: Known, rules: &Rules, mut group: Vec<Waiting>,
         }
     }
     let rest = group.split_off(answers.len());
-    Decided { group, answers, after: upto, payloads, state, rest }
+    Decided { group, answers, after: upto, payloads, at: now, state, rest }
 }
 
 /// Decides a command, and folds its entry in if that is written.

@@ -100,6 +100,7 @@ pub async fn run(
     let _ = replica.0.journal.set(Arc::clone(&journal));
     let mut following = Following::new(replica, snapshots, lineage);
     let chosen = tokio::select! {
+        biased;
         () = stop.cancelled() => return Ok(()),
         start = following.begin(&*journal) => start?,
     };

@@ -270,6 +270,11 @@ impl Replica {
         &self.0.clock
     }
 
+    /// How far off a desk's date may be, so that every replica adopts what it writes.
+    pub(crate) fn max_skew(&self) -> Duration {
+        self.0.max_ahead / 2
+    }
+
     /// Replaces what is published by the same in another form: nobody is told.
     fn replace(&self, published: Published, retired: &mut Vec<Arc<Published>>) {
         // Readers must never be the ones to free a big table: old ones are kept until nobody reads them.
