@@ -355,7 +355,8 @@ impl Worker {
     }
 
     fn is_ahead(&self, at: Timestamp) -> bool {
-        at.duration_since(self.clock.now()) > SignedDuration::try_from(self.replica.max_skew()).unwrap_or(SignedDuration::MAX)
+        at.duration_since(self.clock.now())
+            > SignedDuration::try_from(self.replica.max_skew()).unwrap_or(SignedDuration::MAX)
     }
 
     /// That nothing is to be written is decided on a state, too: asks the journal whether it still ends there. What others

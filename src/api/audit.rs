@@ -185,7 +185,9 @@ fn result(outcome: Result<Position, ReadError>) -> Result<pb::VerifyResult, Serv
             let revision = revision.get().saturating_sub(1);
             Ok(pb::VerifyResult { valid: false, revision, hash: Vec::new(), first_bad })
         }
-        Err(error @ (ReadError::Unavailable(_) | ReadError::InDoubt(_) | ReadError::Diverged { .. })) => Err(error.into()),
+        Err(error @ (ReadError::Unavailable(_) | ReadError::InDoubt(_) | ReadError::Diverged { .. })) => {
+            Err(error.into())
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use prost::Message;
 use tonic::Request;
 
 use super::status::{BadFields, ServiceError};
-use crate::journal::JournalName;
 use crate::access::Principal;
 use crate::clock::new_id;
 use crate::domain::country::CountryCode;
@@ -22,6 +21,7 @@ use crate::domain::regime::Confidentiality;
 use crate::domain::spec::{Basis, Correspondence, CorrespondenceKind, Instrument, ProtectedOverride};
 use crate::domain::state::State;
 use crate::domain::territory::TerritorySpec;
+use crate::journal::JournalName;
 use crate::pb::v1 as pb;
 
 /// Items in one request.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use super::watch::Resume;
 use crate::access::{Refusal, Roles};
 use crate::audit::keep::NotNow;
 use crate::desk::DeskError;
@@ -14,12 +15,11 @@ use crate::domain::ids::{OrderId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::report::notice::NoticeError;
 use crate::domain::territory::TerritoryError;
-use super::watch::Resume;
 use crate::journal::ReadError;
-use crate::replica::FaultReason;
 use crate::metrics::{self, Shed};
 use crate::pb::v1::ErrorReason;
 use crate::record::DecodeError;
+use crate::replica::FaultReason;
 
 /// Fields that are missing or malformed: a request parses whole, or is refused naming every one of them.
 #[derive(Debug, Default)]
@@ -46,29 +46,56 @@ impl BadFields {
 #[derive(Debug)]
 pub(super) enum ServiceError {
     BadFields(BadFields),
-    BatchTooLarge { field: &'static str, limit: usize, actual: usize },
+    BatchTooLarge {
+        field: &'static str,
+        limit: usize,
+        actual: usize,
+    },
     BadPageToken,
     OrderNotFound(OrderId),
     OrderNotPublic(OrderId),
     Desk(DeskError),
-    RevisionNotWritten { wanted: Revision, at: Revision },
-    RevisionNotReached { wanted: Revision, at: Revision },
-    TooStale { age: Duration, limit: Duration },
+    RevisionNotWritten {
+        wanted: Revision,
+        at: Revision,
+    },
+    RevisionNotReached {
+        wanted: Revision,
+        at: Revision,
+    },
+    TooStale {
+        age: Duration,
+        limit: Duration,
+    },
     Loading,
-    WatcherTooSlow { resume_after: Resume },
-    StreamEnding { resume_after: Resume },
+    WatcherTooSlow {
+        resume_after: Resume,
+    },
+    StreamEnding {
+        resume_after: Resume,
+    },
     /// A position of another journal, or of what this one has lost.
-    ForeignPosition { wanted: String },
+    ForeignPosition {
+        wanted: String,
+    },
     DeadlinePassed,
     CutOff,
     Refused(Refusal),
     TooMuchHeld,
     TooSlow,
-    TooManyWatches { limit: usize },
+    TooManyWatches {
+        limit: usize,
+    },
     Read(ReadError),
-    EntryUnreadable { revision: Revision, source: DecodeError },
+    EntryUnreadable {
+        revision: Revision,
+        source: DecodeError,
+    },
     Verifying,
-    NoCheckpoint { why: NotNow, age: Duration },
+    NoCheckpoint {
+        why: NotNow,
+        age: Duration,
+    },
     Internal(String),
 }
 

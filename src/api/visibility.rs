@@ -115,7 +115,12 @@ impl Visibility {
         let viewer = self.viewer(&mut bad, &request.viewer_country);
         let (Some(account), Some(viewer)) = (account, viewer) else { return Err(bad.into()) };
         bad.none()?;
-        Ok(One { account, post: post.flatten(), viewer, consistency: Consistency::try_from(request.consistency.clone())? })
+        Ok(One {
+            account,
+            post: post.flatten(),
+            viewer,
+            consistency: Consistency::try_from(request.consistency.clone())?,
+        })
     }
 
     fn verdict(&self, One { account, post, viewer, .. }: One) -> pb::CheckResponse {

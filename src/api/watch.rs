@@ -20,10 +20,10 @@ use crate::domain::ids::{Revision, Subject};
 use crate::domain::item::subject_of;
 use crate::domain::order::Order;
 use crate::domain::state::State;
+use crate::journal::PositionToken;
 use crate::metrics::{self, Shed};
 use crate::net::{Connection, Endless};
 use crate::pb::v1 as pb;
-use crate::journal::PositionToken;
 use crate::replica::{PositionCheck, Published};
 
 type Sender = mpsc::Sender<Result<pb::WatchWithholdingsResponse, Status>>;

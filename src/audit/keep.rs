@@ -196,7 +196,9 @@ impl Checkpoints {
             match journal.read(last.position, 1).await {
                 Ok(_) | Err(ReadError::Corrupt { .. }) => {}
                 Err(ReadError::Diverged { .. }) => return Err(KeepError::DoesNotHold(last.position.revision)),
-                Err(error @ (ReadError::Unavailable(_) | ReadError::InDoubt(_))) => return Err(KeepError::Unread(error)),
+                Err(error @ (ReadError::Unavailable(_) | ReadError::InDoubt(_))) => {
+                    return Err(KeepError::Unread(error));
+                }
             }
             metrics::checkpoint_kept(last);
         }

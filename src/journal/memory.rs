@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{AppendError, Batch, Hash, Journal, JournalReader, Position, ReadError, Tail, chained};
-use std::time::Duration;
 use crate::domain::ids::Revision;
+use std::time::Duration;
 
 /// A journal that ends with its process.
 #[derive(Debug)]

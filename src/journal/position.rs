@@ -206,8 +206,7 @@ impl FromStr for PositionToken {
             let [name, revision, prefix] = text.split('.').collect::<Vec<_>>().try_into().ok()?;
             let number: u64 = revision.parse().ok()?;
             let bits = u64::from_str_radix(prefix, 16).ok()?;
-            let token =
-                Self { name: name.parse().ok()?, revision: Revision::new(number), prefix: bits.to_be_bytes() };
+            let token = Self { name: name.parse().ok()?, revision: Revision::new(number), prefix: bits.to_be_bytes() };
             // Written in one way only.
             (token.to_string() == text).then_some(token)
         };
@@ -269,10 +268,18 @@ mod tests {
         assert_eq!(name.to_string().len(), 32);
         let token = PositionToken::new(name, Position::START.after(b"an entry"));
         assert_eq!(token.to_string().parse(), Ok(token));
-        for wrong in ["", "1.2.3", &token.to_string().to_uppercase(), &format!("{token}0"), &format!("{name}.01.0000000000000000")] {
+        for wrong in [
+            "",
+            "1.2.3",
+            &token.to_string().to_uppercase(),
+            &format!("{token}0"),
+            &format!("{name}.01.0000000000000000"),
+        ] {
             assert!(wrong.parse::<PositionToken>().is_err(), "{wrong}");
         }
-        for wrong in ["", "7", "+0000000000000000000000000000001", &name.to_string().to_uppercase(), &format!("{name}0")] {
+        for wrong in
+            ["", "7", "+0000000000000000000000000000001", &name.to_string().to_uppercase(), &format!("{name}0")]
+        {
             assert!(wrong.parse::<JournalName>().is_err(), "{wrong}");
         }
     }

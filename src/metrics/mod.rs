@@ -406,7 +406,8 @@ pub fn render(replica: &Replica, readiness: Readiness, tallies: &Tallies) -> Str
     };
     if let Some(name) = replica.journal_name() {
         // Of a String, writing cannot fail.
-        let _ = head(&mut text, JOURNAL_INFO, "gauge", "Always 1; the name of the journal that is followed is a label.");
+        let _ =
+            head(&mut text, JOURNAL_INFO, "gauge", "Always 1; the name of the journal that is followed is a label.");
         let _ = writeln!(text, "{JOURNAL_INFO}{{journal=\"{name}\"}} 1");
     }
     tallies.calls.render(&mut text);

@@ -43,9 +43,9 @@ impl FaultReason {
     pub(super) const fn of(error: &ReplicaError) -> Self {
         match error {
             ReplicaError::Journal(ReadError::Corrupt { .. }) => Self::Damaged,
-            ReplicaError::Journal(
-                ReadError::Diverged { .. } | ReadError::Unavailable(_) | ReadError::InDoubt(_),
-            ) => Self::Diverged,
+            ReplicaError::Journal(ReadError::Diverged { .. } | ReadError::Unavailable(_) | ReadError::InDoubt(_)) => {
+                Self::Diverged
+            }
             ReplicaError::Apply(ApplyError::Gap { .. }) => Self::Damaged,
             ReplicaError::Entry { .. } | ReplicaError::Apply(_) | ReplicaError::BrokenOff => Self::Unreadable,
             ReplicaError::FromTheFuture { .. } => Self::FromTheFuture,

@@ -87,8 +87,7 @@ impl HistoryFile {
         let io = |source| LineageError::Io { path: self.0.clone(), doing: "written", source };
         let parent = self.0.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(io)?;
-        let contents =
-            Contents { name: name.to_string(), revision: at.revision.get(), hash: at.hash.to_string() };
+        let contents = Contents { name: name.to_string(), revision: at.revision.get(), hash: at.hash.to_string() };
         let text = toml::to_string(&contents).map_err(|error| io(io::Error::other(error)))?;
         let fresh = self.0.with_extension("history.new");
         let mut file = OpenOptions::new();

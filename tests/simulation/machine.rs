@@ -75,7 +75,21 @@ impl Machine {
         let (set_at, latest) = (Duration::ZERO, clock.now());
         let (running, ended, adopted) = (None, None, Position::START);
         Self {
-            number, shared, clock, date, off: 0, set_at, latest, port, disk, every, rules, running, ended, adopted, aside: 0,
+            number,
+            shared,
+            clock,
+            date,
+            off: 0,
+            set_at,
+            latest,
+            port,
+            disk,
+            every,
+            rules,
+            running,
+            ended,
+            adopted,
+            aside: 0,
         }
     }
 
@@ -137,7 +151,9 @@ impl Machine {
             let ended = running.following.await;
             running.others.iter().for_each(AbortHandle::abort);
             self.port.forget();
-            self.shared.note(|| format!("machine {} is stopped: {:?}", self.number, ended.map(|it| it.map_err(|e| e.to_string()))));
+            self.shared.note(|| {
+                format!("machine {} is stopped: {:?}", self.number, ended.map(|it| it.map_err(|e| e.to_string())))
+            });
         }
     }
 

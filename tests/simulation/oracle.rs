@@ -100,9 +100,8 @@ impl Oracle {
 
     /// Where it is withheld.
     pub fn codes(&self, subject: Subject, at: Timestamp) -> BTreeSet<&'static str> {
-        let in_force = |told: &&Told| {
-            !told.lifted && !told.stayed && told.starts <= at && told.ends.is_none_or(|end| at < end)
-        };
+        let in_force =
+            |told: &&Told| !told.lifted && !told.stayed && told.starts <= at && told.ends.is_none_or(|end| at < end);
         let holding = |told: &&Told| told.lines.contains(&Some(subject));
         self.orders.values().filter(in_force).filter(holding).flat_map(|told| told.codes.iter().copied()).collect()
     }

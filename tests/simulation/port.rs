@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use withheld::clock::Clock;
 use withheld::domain::ids::Revision;
-use withheld::journal::{AppendError, Batch, Journal, JournalReader, Position, ReadError, StoredEntry, Tail};
 use withheld::journal::memory::MemoryJournal;
+use withheld::journal::{AppendError, Batch, Journal, JournalReader, Position, ReadError, StoredEntry, Tail};
 
 use crate::chain::{Link, Path, end, has};
 use crate::lies::Lie;

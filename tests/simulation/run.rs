@@ -81,8 +81,7 @@ async fn history(seed: u64, lie: Option<Lie>, tell: bool, disks: &Dir, rules: &A
         Machine::new(number, shared.clone(), disk, Arc::clone(rules))
     };
     let machines = (0..count).map(machine).collect();
-    let mut run =
-        Run { shared, machines, digests: HashMap::new(), backup: None, parted: false, poisoned: false };
+    let mut run = Run { shared, machines, digests: HashMap::new(), backup: None, parted: false, poisoned: false };
     run.machines.iter_mut().for_each(Machine::start);
     for _ in 0..steps {
         run.pass().await;

@@ -115,8 +115,13 @@ impl Shared {
     pub fn new(seed: u64, lie: Option<Lie>, tell: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let faults = Faults::draw(&mut rng);
-        let server =
-            Server { entries: Path::default(), committed: 0, in_doubt: false, sealed: false, down_until: Duration::ZERO };
+        let server = Server {
+            entries: Path::default(),
+            committed: 0,
+            in_doubt: false,
+            sealed: false,
+            down_until: Duration::ZERO,
+        };
         let world = World {
             rng,
             faults,

@@ -58,7 +58,9 @@ impl Asker {
         let message = match &ask {
             Ask::Check => framed(&pb::CheckRequest { account_id: marker, viewer_country, ..Default::default() }),
             Ask::Batch { size, .. } => framed(&mk_batch("IN", (0..*size).map(|_| marker))),
-            Ask::Watch { after } => framed(&pb::WatchWithholdingsRequest { after_revision: *after, ..Default::default() }),
+            Ask::Watch { after } => {
+                framed(&pb::WatchWithholdingsRequest { after_revision: *after, ..Default::default() })
+            }
             Ask::Apply { .. } => Vec::new(),
         };
         let ids = message.windows(8).position(|bytes| bytes == marker.to_le_bytes()).unwrap_or_default();

@@ -129,5 +129,7 @@ pub(super) async fn configure(
     if out.is_json() {
         return out.json(&json!({"servers": servers, "wait_replicas": wait}));
     }
-    out.line(format!("{servers} servers keep the journal, and {wait} replicas must have an entry before it is acknowledged"))
+    out.line(format!(
+        "{servers} servers keep the journal, and {wait} replicas must have an entry before it is acknowledged"
+    ))
 }

@@ -41,13 +41,12 @@ async fn foreign(args: &JournalArgs, lineage: &Lineage) -> Result<Option<Foreign
 }
 
 /// Names the two, and does nothing unless both were named.
-fn named(
-    wanted: [(&str, String, Option<&str>); 2],
-) -> Result<(), CliError> {
+fn named(wanted: [(&str, String, Option<&str>); 2]) -> Result<(), CliError> {
     if wanted.iter().all(|(_, name, said)| *said == Some(name.as_str())) {
         return Ok(());
     }
-    let wrong = wanted.iter().find_map(|(flag, name, said)| Some((flag, name, (*said)?)).filter(|(.., said)| said != name));
+    let wrong =
+        wanted.iter().find_map(|(flag, name, said)| Some((flag, name, (*said)?)).filter(|(.., said)| said != name));
     let flags: Vec<String> = wanted.iter().map(|(flag, name, _)| format!("--{flag} {name}")).collect();
     let flags = flags.join(" ");
     Err(match wrong {
@@ -98,10 +97,13 @@ async fn accept_primary(
     use crate::journal::JournalReader as _;
     let journal = redis(args).await?;
     let Some(doubt) = journal.doubt().await.map_err(CliError::runtime)? else {
-        return Err(CliError::failed("the journal is the one that is known here, and not in doubt: there is nothing to accept"));
+        return Err(CliError::failed(
+            "the journal is the one that is known here, and not in doubt: there is nothing to accept",
+        ));
     };
     say(doubt);
-    let name = journal.name().await.map_err(CliError::runtime)?.map_or_else(|| NONE.to_owned(), |name| name.to_string());
+    let name =
+        journal.name().await.map_err(CliError::runtime)?.map_or_else(|| NONE.to_owned(), |name| name.to_string());
     let tail = journal.tail().await.map_err(CliError::runtime)?;
     say(format!("the primary has journal {name} up to revision {}", tail.end.revision));
     named([("known", NONE.to_owned(), known), ("found", name.clone(), found)])?;

@@ -21,9 +21,15 @@ pub(super) async fn lift(journal: &JournalArgs, yes: bool, out: &mut Output) -> 
         return Err(CliError::failed("the journal is not sealed"));
     };
     say(&why);
-    say("The history that the journal has now will be the one that holds. A replica that followed the other one may be the");
-    say("last that has what was lost: export that before anything else (`withheld journal export`). It seals the journal again");
-    say("for as long as it runs: stop it, say this, start it with `withheld journal accept`, and apply again what is missing.");
+    say(
+        "The history that the journal has now will be the one that holds. A replica that followed the other one may be the",
+    );
+    say(
+        "last that has what was lost: export that before anything else (`withheld journal export`). It seals the journal again",
+    );
+    say(
+        "for as long as it runs: stop it, say this, start it with `withheld journal accept`, and apply again what is missing.",
+    );
     if !confirm("Append to it again?", yes)? {
         say("nothing was changed");
         return Ok(());

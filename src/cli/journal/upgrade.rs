@@ -20,7 +20,9 @@ pub(super) async fn run(
     let wanted = format.unwrap_or(journal.newest_format);
     if wanted > journal.format {
         say(format!("journal {} is in format {}, and would be in format {wanted}.", journal.name, journal.format));
-        say("A replica that does not read that format stops at this entry: upgrade every replica first. There is no way back.");
+        say(
+            "A replica that does not read that format stops at this entry: upgrade every replica first. There is no way back.",
+        );
         if !confirm("Have entries written in it?", yes)? {
             return Err(CliError::failed("nothing was changed"));
         }

@@ -134,7 +134,9 @@ impl Committer {
             match waited.next().ok_or(UnexpectedAnswer)?? {
                 Value::Int(replicas) if replicas >= i64::from(quorum.wait_replicas) => {}
                 Value::Int(replicas) => {
-                    return Err(format!("{replicas} of {} Redis replicas have confirmed it", quorum.wait_replicas).into());
+                    return Err(
+                        format!("{replicas} of {} Redis replicas have confirmed it", quorum.wait_replicas).into()
+                    );
                 }
                 _ => return Err(UnexpectedAnswer.into()),
             }

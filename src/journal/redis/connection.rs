@@ -141,12 +141,8 @@ impl Certificates {
         };
         let read = TlsCertificates { client_tls, root_cert };
         // What makes no sense is found out now, not when a server is to be connected to.
-        let somewhere = ConnectionAddr::TcpTls {
-            host: "localhost".to_owned(),
-            port: 6379,
-            insecure: false,
-            tls_params: None,
-        };
+        let somewhere =
+            ConnectionAddr::TcpTls { host: "localhost".to_owned(), port: 6379, insecure: false, tls_params: None };
         let tls = |error: RedisError| SetUpError::Tls(error.into());
         Client::build_with_tls(somewhere.into_connection_info().map_err(tls)?, read.clone()).map_err(tls)?;
         Ok(read)
@@ -156,7 +152,9 @@ impl Certificates {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match Self::read(&self.files) {
             Ok(read) => *last = read,
-            Err(error) => warn!(error = causes(&error), "certificates for Redis not read again, going on with those before"),
+            Err(error) => {
+                warn!(error = causes(&error), "certificates for Redis not read again, going on with those before")
+            }
         }
         last.clone()
     }

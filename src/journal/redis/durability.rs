@@ -35,8 +35,7 @@ pub(super) struct ServerInfo {
 
 /// Asks a server.
 pub(super) async fn server_info(connection: &MultiplexedConnection, limit: Duration) -> Result<ServerInfo, CallError> {
-    let info: String =
-        call(connection, cmd("INFO").arg("server").arg("replication"), limit).await?;
+    let info: String = call(connection, cmd("INFO").arg("server").arg("replication"), limit).await?;
     let number = |key| info_field(&info, key).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
     let mut said = ServerInfo {
         primary: info_field(&info, "role") == Some("master"),

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::Value;
+use redis::aio::MultiplexedConnection;
 use tokio::task::JoinSet;
 
 use super::connection::{CallError, Connector, call_all};
@@ -38,7 +38,9 @@ pub(super) struct Located {
 pub(super) enum LocateError {
     #[error("none of the {asked} Sentinels answers{}", said(.last))]
     NoSentinel { asked: usize, last: Option<String> },
-    #[error("`{named}` of the {known} Sentinels are named in the URL: name all, for only a majority can say which server is the primary")]
+    #[error(
+        "`{named}` of the {known} Sentinels are named in the URL: name all, for only a majority can say which server is the primary"
+    )]
     TooFewNamed { named: usize, known: usize },
     #[error("no Sentinel knows a primary called `{0}`")]
     UnknownName(String),
@@ -200,9 +202,7 @@ impl Locator {
     /// Where the primary is now.
     pub(super) async fn locate(&self) -> Result<Located, LocateError> {
         match &self.topology {
-            Topology::Single(node) => {
-                Ok(Located { node: node.clone(), majority: true, epoch: 0, servers: Some(1) })
-            }
+            Topology::Single(node) => Ok(Located { node: node.clone(), majority: true, epoch: 0, servers: Some(1) }),
             Topology::Sentinel { sentinels, name } => self.by_sentinels(sentinels, name).await,
             Topology::Cluster(seeds) => self.by_nodes(seeds).await,
         }
@@ -258,7 +258,9 @@ impl Locator {
     pub(super) async fn confirms(&self, primary: &Node, epoch: u64) -> bool {
         let (nodes, voters) = match &self.topology {
             Topology::Single(_) => return true,
-            Topology::Sentinel { sentinels, .. } => (sentinels.iter().cloned().collect::<BTreeSet<_>>(), sentinels.len()),
+            Topology::Sentinel { sentinels, .. } => {
+                (sentinels.iter().cloned().collect::<BTreeSet<_>>(), sentinels.len())
+            }
             Topology::Cluster(_) => {
                 let told = self.told().clone();
                 (told.voters.clone(), told.voters.len())

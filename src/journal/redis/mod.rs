@@ -146,10 +146,7 @@ impl RedisJournal {
     pub async fn configure(&self, servers: Option<u8>, wait_replicas: Option<u8>) -> Result<(u8, usize), ReadError> {
         let session = self.reader.session().await?;
         let kept = **session.quorum.load();
-        let (servers, wait) = (
-            servers.map_or(kept.servers, usize::from),
-            wait_replicas.unwrap_or(kept.wait_replicas),
-        );
+        let (servers, wait) = (servers.map_or(kept.servers, usize::from), wait_replicas.unwrap_or(kept.wait_replicas));
         let mut keep = cmd("HSET");
         keep.arg(&self.reader.scripts.keys.properties).arg("wait_replicas").arg(wait).arg("servers").arg(servers);
         session.ask::<i64>(&keep).await.map_err(unavailable)?;
@@ -218,7 +215,8 @@ impl JournalReader for RedisJournal {
             _ if !batch.entries.is_empty() || batch.level.is_some() => Ok(batch),
             Some(doubt) => Err(ReadError::InDoubt(doubt)),
             None => Err(ReadError::Unavailable(
-                "no majority of those who could replace the primary names it: it may not be the primary any more".into(),
+                "no majority of those who could replace the primary names it: it may not be the primary any more"
+                    .into(),
             )),
         }
     }

@@ -116,8 +116,7 @@ impl Repairer {
             known.revision
         );
         error!("{why}; nothing is written any more");
-        let sealing: Result<Value, CallError> =
-            session.ask(&reader.scripts.seal(&session.stream, &why)).await;
+        let sealing: Result<Value, CallError> = session.ask(&reader.scripts.seal(&session.stream, &why)).await;
         if let Err(error) = sealing {
             warn!(%error, "the journal is not sealed yet");
         }

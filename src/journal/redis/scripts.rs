@@ -59,10 +59,16 @@ pub(super) struct UnexpectedAnswer;
 #[derive(Debug)]
 pub(super) enum Appended {
     Done,
-    Conflict { end: Position, committed: Revision },
+    Conflict {
+        end: Position,
+        committed: Revision,
+    },
     Sealed(String),
     /// The committed mark names an entry that the journal does not have.
-    MarkBeyondEnd { mark: Revision, end: Revision },
+    MarkBeyondEnd {
+        mark: Revision,
+        end: Revision,
+    },
     /// The server does not write the stream any more that it wrote when the session began.
     Replaced,
 }
@@ -87,7 +93,10 @@ pub(super) enum Committed {
     /// The server does not write the stream any more that it wrote when the session began.
     Replaced,
     /// More servers are attached than the journal is declared for.
-    TooManyServers { attached: usize, declared: usize },
+    TooManyServers {
+        attached: usize,
+        declared: usize,
+    },
 }
 
 /// An entry as stored.

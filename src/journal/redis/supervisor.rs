@@ -46,7 +46,9 @@ enum ConnectError {
     },
     #[error("`{0}` is not a primary")]
     NotPrimary(String),
-    #[error("the ACL user may not call {missing} on the journal's keys, which reading it takes: allow it (deploy/redis/users.acl)")]
+    #[error(
+        "the ACL user may not call {missing} on the journal's keys, which reading it takes: allow it (deploy/redis/users.acl)"
+    )]
     MayNotRead { missing: String },
 }
 
@@ -147,7 +149,9 @@ impl Supervisor {
     fn quorum_wanted(&self, located: &Located, info: &ServerInfo) -> Quorum {
         let servers = match self.options.url.topology {
             Topology::Single(_) => 1 + usize::from(self.options.wait_replicas),
-            Topology::Sentinel { .. } | Topology::Cluster(_) => located.servers.unwrap_or(1).max(1 + info.replicas.len()),
+            Topology::Sentinel { .. } | Topology::Cluster(_) => {
+                located.servers.unwrap_or(1).max(1 + info.replicas.len())
+            }
         };
         Quorum { wait_replicas: self.options.wait_replicas, servers }
     }
@@ -172,7 +176,11 @@ impl Supervisor {
             }
             session.ask::<i64>(&keep).await?;
             if asked_for_more {
-                info!(wait_replicas = quorum.wait_replicas, servers = quorum.servers, "the journal's servers are declared");
+                info!(
+                    wait_replicas = quorum.wait_replicas,
+                    servers = quorum.servers,
+                    "the journal's servers are declared"
+                );
             }
         }
         Ok(())
@@ -238,7 +246,8 @@ impl Supervisor {
                 return;
             }
             // What its desk did not commit, because it died or lost its link, somebody has to.
-            if let Some(committer) = self.committer.as_ref().filter(|_| *session.state.borrow() == SessionState::Fresh) {
+            if let Some(committer) = self.committer.as_ref().filter(|_| *session.state.borrow() == SessionState::Fresh)
+            {
                 match self.scripts.state(session).await {
                     Ok(JournalState { tail, .. }) => {
                         if tail.end.revision > tail.committed.revision && uncommitted == Some(tail.end) {

@@ -27,8 +27,7 @@ fn now() -> jiff::Timestamp {
 /// An order that starts by itself in a moment.
 async fn schedule(service: &Service, order: &str, account: u64, after: Duration) {
     let start = now().checked_add(after).unwrap();
-    let effective_from =
-        Some(prost_types::Timestamp { seconds: start.as_second(), nanos: start.subsec_nanosecond() });
+    let effective_from = Some(prost_types::Timestamp { seconds: start.as_second(), nanos: start.subsec_nanosecond() });
     let order = pb::OrderSpec { effective_from, ..mk_order(order, &["IN"]) };
     service.orders().await.apply_order(mk_apply(order, mk_accounts([account]))).await.unwrap();
 }

@@ -95,7 +95,13 @@ async fn who_only_looks_at_a_journal_commits_nothing() {
     let next = end.after(b"appended by a desk that died");
     let hash: &[u8] = next.hash.as_bytes();
     let mut append = redis::cmd("XADD");
-    append.arg("{withheld}:journal").arg(format!("{}-0", next.revision)).arg("h").arg(hash).arg("p").arg(b"appended by a desk that died");
+    append
+        .arg("{withheld}:journal")
+        .arg(format!("{}-0", next.revision))
+        .arg("h")
+        .arg(hash)
+        .arg("p")
+        .arg(b"appended by a desk that died");
     let mut connection = redis.connection().await.unwrap();
     append.query_async::<String>(&mut connection).await.unwrap();
     for args in [&["verify"][..], &["export"], &["seal"]] {
@@ -113,13 +119,12 @@ async fn who_only_looks_at_a_journal_commits_nothing() {
 async fn a_tail_that_was_there_before_is_in_doubt_until_it_is_committed() {
     let group = SentinelGroup::start().await;
     let mut options = mk_options(&group.url(), "withheld");
-    
+
     let journal = RedisJournal::open(options.clone()).unwrap();
     journal.connected().await;
-    let first = eventually("it can be written", async || {
-        journal.append(Position::START, vec![b"one".to_vec()]).await.ok()
-    })
-    .await;
+    let first =
+        eventually("it can be written", async || journal.append(Position::START, vec![b"one".to_vec()]).await.ok())
+            .await;
     let second = journal.append(first, vec![b"two".to_vec()]).await.unwrap();
     drop(journal);
     // What the loss of the primary right after WAIT leaves: the entry, and the mark before it.
@@ -147,7 +152,10 @@ async fn a_tail_that_was_there_before_is_in_doubt_until_it_is_committed() {
         group.server(*other).resume();
     }
     until("what may have been acknowledged is committed again", async || {
-        journal.read(first, 10).await.is_ok_and(|read| read.entries.last().is_some_and(|last| last.position() == second))
+        journal
+            .read(first, 10)
+            .await
+            .is_ok_and(|read| read.entries.last().is_some_and(|last| last.position() == second))
     })
     .await;
 }

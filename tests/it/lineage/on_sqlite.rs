@@ -109,7 +109,10 @@ async fn a_lost_journal_is_never_served_as_an_empty_one_whatever_is_left_of_it()
                     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
                     assert_eq!(ended.status.code(), Some(1), "{what}: {said}");
                     assert!(said.contains(&names_it) && said.contains("journal accept"), "{what}: {said}");
-                    assert!(fs::metadata(&path).map_or(0, |file| file.len()) == 0, "{what}: nothing was made in its place");
+                    assert!(
+                        fs::metadata(&path).map_or(0, |file| file.len()) == 0,
+                        "{what}: nothing was made in its place"
+                    );
                 }
                 Loss::Replaced | Loss::Restored => {
                     let service = Service::spawn(&path, &[]);
@@ -151,7 +154,9 @@ async fn another_journal_is_followed_once_a_person_names_both() {
     let url = format!("sqlite:{}", path.display());
     let accept = |flags: &[&str]| journal(&[&["accept", "--journal", &url], flags].concat());
     // Everything but the right names changes nothing.
-    for wrong in [&[][..], &["--known", &name], &["--known", &others, "--found", &name], &["--known", &name, "--found", "none"]] {
+    for wrong in
+        [&[][..], &["--known", &name], &["--known", &others, "--found", &name], &["--known", &name, "--found", "none"]]
+    {
         let (code, said) = accept(wrong);
         assert_eq!(code, Some(1), "{wrong:?}: {said}");
         assert!(said.contains(&format!("--known {name} --found {others}")), "{said}");
@@ -165,9 +170,9 @@ async fn another_journal_is_followed_once_a_person_names_both() {
     service.serving().await;
     assert!(check(&service, 11).await.unwrap().0 && !check(&service, 1).await.unwrap().0);
     assert!(service.stop().success());
-    let kept = fs::read_dir(dir.path()).unwrap().filter(|file| {
-        file.as_ref().unwrap().file_name().to_string_lossy().contains(".before-")
-    });
+    let kept = fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().contains(".before-"));
     assert_eq!(kept.count(), 3, "history, snapshot and checkpoints are kept");
     let (code, said) = accept(&["--known", &name, "--found", &others]);
     assert!(code == Some(1) && said.contains("nothing to accept"), "{said}");

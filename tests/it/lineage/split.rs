@@ -142,7 +142,11 @@ impl Network {
 
     fn journal(&self, side: Side, args: &[&str]) -> Output {
         let mut command = self.inside(side, BINARY);
-        command.arg("journal").args(args).args(["--journal", &Self::url()]).env("WITHHELD_ACTOR", "operator@example.org");
+        command
+            .arg("journal")
+            .args(args)
+            .args(["--journal", &Self::url()])
+            .env("WITHHELD_ACTOR", "operator@example.org");
         command.env("WITHHELD_HISTORY", self.history(side)).output().unwrap()
     }
 
@@ -210,9 +214,7 @@ fn of_two_sides_of_a_network_neither_acknowledges_what_the_other_may_contradict(
             log.matches("+sentinel sentinel").count() >= 2 && log.matches("+slave slave").count() >= 3
         });
     }
-    until("the journal is made", || {
-        network.journal(Side::There, &["create", "--servers", "4"]).status.success()
-    });
+    until("the journal is made", || network.journal(Side::There, &["create", "--servers", "4"]).status.success());
     network.service(Side::Here);
     network.service(Side::There);
     until("an order is acknowledged here", || network.apply(Side::Here, 1).status.success());
