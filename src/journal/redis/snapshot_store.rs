@@ -37,6 +37,15 @@ impl RedisJournal {
         Ok(found.0.map(Revision::new).zip(found.1))
     }
 
+    /// The revision of the snapshot before the one there is.
+    async fn previous(&self) -> Result<Option<Revision>, ReadError> {
+        let session = self.reader.session().await?;
+        let snapshot = &self.reader.scripts.keys.snapshot;
+        let found: Option<u64> =
+            session.ask(cmd("HGET").arg(snapshot).arg("previous")).await.map_err(unavailable)?;
+        Ok(found.map(Revision::new))
+    }
+
     async fn shelve(&self, revision: Revision, from: &Path) -> Result<(), ReadError> {
         let session = self.reader.session().await?;
         let keys = &self.reader.scripts.keys;
@@ -63,6 +72,11 @@ impl RedisJournal {
         refer.cmd("PERSIST").arg(&key);
         if let Some((before, _)) = before.filter(|(before, _)| *before != revision) {
             refer.cmd("EXPIRE").arg(keys.snapshot_parts(before)).arg(KEEP.as_secs());
+            refer.cmd("HSET").arg(&keys.snapshot).arg("previous").arg(before.get());
+        }
+        // One more is enough for who is reading it: entries that come fast must not fill the server with snapshots.
+        if let Some(older) = self.previous().await?.filter(|older| *older != revision) {
+            refer.cmd("DEL").arg(keys.snapshot_parts(older));
         }
         for answer in session.write(&mut refer, session.limit).await.map_err(unavailable)? {
             answer.map_err(unavailable)?;

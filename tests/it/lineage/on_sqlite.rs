@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use withheld::pb::v1 as pb;
+
 use super::{apply, check, journal, name_in, not_ready};
 use crate::harness::{Service, mk_journal, serve};
 
@@ -212,4 +214,54 @@ async fn a_journal_cut_to_nothing_keeps_the_log_that_lies_beside_it() {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(ended.status.code() == Some(1) && said.contains("write-ahead log"), "{said}");
     assert_eq!(fs::read(&log).unwrap(), left);
+}
+
+/// A position is of one history: a reader who comes back to a journal that lost entries, and got others in their place, is
+/// told so, and begins anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_of_another_history_is_told_to_begin_anew() {
+    let (_dir, path) = mk_journal();
+    let service = Service::start(&path).await;
+    apply(&service, "one", 1).await.unwrap();
+    assert!(service.stop().success());
+    let copy = path.with_extension("copy");
+    fs::copy(&path, &copy).unwrap();
+    let service = Service::start(&path).await;
+    apply(&service, "two", 2).await.unwrap();
+    let watch = async |service: &Service, resume_position: String| {
+        let request = pb::WatchWithholdingsRequest { resume_position, ..Default::default() };
+        let mut changes = service.visibility().await.watch_withholdings(request).await?.into_inner();
+        changes.message().await.map(|message| message.unwrap())
+    };
+    let told = watch(&service, String::new()).await.unwrap();
+    assert_eq!(told.changes.len(), 2);
+    let again = watch(&service, told.resume_position.clone()).await.unwrap();
+    assert!(again.changes.is_empty() && again.resume_position == told.resume_position, "nothing since");
+    assert!(service.stop().success());
+    // Restarted, it knows the position by asking the journal.
+    let service = Service::start(&path).await;
+    assert!(watch(&service, told.resume_position.clone()).await.unwrap().changes.is_empty());
+    assert!(service.stop().success());
+
+    let name = name_in(&beside(&path, "history"));
+    without(&path, &["db-wal", "db-shm"]);
+    fs::copy(&copy, &path).unwrap();
+    let url = format!("sqlite:{}", path.display());
+    let (code, said) = journal(&["accept", "--journal", &url, "--known", &name, "--found", &name]);
+    assert_eq!(code, Some(0), "{said}");
+    let service = Service::start(&path).await;
+    // Shorter than the position, as long, and longer.
+    for order in ["three", "four", "five"] {
+        let refused = watch(&service, told.resume_position.clone()).await.unwrap_err();
+        assert_eq!(crate::harness::refusal(&refused).1, "FOREIGN_POSITION", "{refused}");
+        apply(&service, order, 3).await.unwrap();
+    }
+    let foreign = told.resume_position.replace(&name, "0123456789abcdef0123456789abcdef");
+    for (position, reason) in [(foreign.as_str(), "FOREIGN_POSITION"), ("7", "INVALID_FIELDS")] {
+        let refused = watch(&service, position.to_owned()).await.unwrap_err();
+        let said = crate::harness::refusal(&refused);
+        assert!(said.1 == reason || said.2 == ["resume_position"], "{said:?}");
+    }
+    let (code, said) = journal(&["verify", "--journal", &url]);
+    assert_eq!(code, Some(0), "{said}");
 }
