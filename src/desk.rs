@@ -278,7 +278,8 @@ impl Worker {
             }
             let appending = step!("append", decided.group);
             let outcome = if decided.payloads.is_empty() {
-                self.confirm(decided.after).await
+                // What others have been acknowledged meanwhile may have made it wrong.
+                self.journal.confirm_end(decided.after).await.map(|()| decided.after)
             } else if self.is_ahead(decided.at) {
                 // Bounded-clock: the date was set back since, and the journal goes by what it is now.
                 Err(AppendError::ClockOff(format!(
@@ -357,17 +358,6 @@ impl Worker {
     fn is_ahead(&self, at: Timestamp) -> bool {
         at.duration_since(self.clock.now())
             > SignedDuration::try_from(self.replica.max_skew()).unwrap_or(SignedDuration::MAX)
-    }
-
-    /// That nothing is to be written is decided on a state, too: asks the journal whether it still ends there. What others
-    /// have been acknowledged meanwhile may have made it wrong.
-    async fn confirm(&self, after: Position) -> Result<Position, AppendError> {
-        match self.journal.read(after, 1).await {
-            Ok(batch) => {
-                batch.entries.last().map_or(Ok(after), |last| Err(AppendError::Conflict { actual: last.position() }))
-            }
-            Err(error) => Err(AppendError::Unavailable(error.into())),
-        }
     }
 
     /// Appends, and has it counted how that went.

@@ -111,6 +111,20 @@ pub trait Journal: JournalReader {
     /// # Errors
     /// `Conflict` if the journal does not end at `expected`; see [`AppendError`] for the others.
     async fn append(&self, expected: Position, payloads: Vec<Vec<u8>>) -> Result<Position, AppendError>;
+
+    /// Whether nothing is committed after a position, as of a moment after this was called. An answer that writes nothing
+    /// rests on that alone: what a session knew a while ago is not enough, for others may have been acknowledged since.
+    ///
+    /// # Errors
+    /// `Conflict` if something is; see [`AppendError`] for the others.
+    async fn confirm_end(&self, at: Position) -> Result<(), AppendError> {
+        match self.read(at, 1).await {
+            Ok(batch) => {
+                batch.entries.last().map_or(Ok(()), |last| Err(AppendError::Conflict { actual: last.position() }))
+            }
+            Err(error) => Err(AppendError::Unavailable(error.into())),
+        }
+    }
 }
 
 /// Where those who share a journal leave a snapshot of the state for each other. What a snapshot says is not known here.

@@ -142,11 +142,7 @@ impl Committer {
             }
         }
         // One-history: asked only now, for what a majority said before says nothing of who had the entry then.
-        let asked_at = session.clock.monotonic();
-        if !self.locator.confirms(&session.node, session.epoch).await {
-            return Err("no majority of those who could replace the primary names it any more".into());
-        }
-        session.take_majority(asked_at);
+        self.confirm_primary(session).await?;
         let record = (takeover == Takeover::Proven).then_some(session.epoch);
         let commit = self.scripts.commit(at, &session.stream, record);
         let marked = session.write(redis::pipe().add_command(commit), session.limit).await?;
@@ -163,6 +159,16 @@ impl Committer {
             )
             .into()),
         }
+    }
+
+    /// That a majority of those who could replace the primary names it, from now on.
+    pub(super) async fn confirm_primary(&self, session: &Session) -> Result<(), Source> {
+        let asked_at = session.clock.monotonic();
+        if !self.locator.confirms(&session.node, session.epoch).await {
+            return Err("no majority of those who could replace the primary names it any more".into());
+        }
+        session.take_majority(asked_at);
+        Ok(())
     }
 
     /// Commits what is in the journal up to its end, whoever appended it.

@@ -246,4 +246,19 @@ impl Journal for RedisJournal {
         });
         self.committer.append(&session, expected, &chain.collect::<Vec<_>>(), How::Wait).await
     }
+
+    async fn confirm_end(&self, at: Position) -> Result<(), AppendError> {
+        let unavailable = |error: ReadError| AppendError::Unavailable(error.into());
+        let session = self.reader.session().await.map_err(unavailable)?;
+        let found = self.reader.find(&session, at, 1).await.map_err(unavailable)?;
+        let (batch, _) = batch(found, at).map_err(unavailable)?;
+        if let Some(last) = batch.entries.last() {
+            return Err(AppendError::Conflict { actual: last.position() });
+        }
+        if let SessionState::InDoubt(doubt) = &*session.state.borrow() {
+            return Err(AppendError::InDoubt(doubt.to_string()));
+        }
+        // One-history: a server that was replaced knows nothing of what was acknowledged since.
+        self.committer.confirm_primary(&session).await.map_err(AppendError::Unavailable)
+    }
 }
