@@ -25,7 +25,7 @@ use crate::domain::ids::{RequestId, Revision};
 use crate::domain::rejection::Rejection;
 use crate::domain::rules::Rules;
 use crate::domain::state::State;
-use crate::journal::{AppendError, Journal, Position};
+use crate::journal::{AppendError, Journal, Position, ReadError};
 use crate::metrics::{self, Shed};
 use crate::replica::{Fault, FaultReason, Replica};
 use crate::telemetry::causes;
@@ -343,11 +343,14 @@ impl Worker {
     /// That nothing is to be written is decided on a state, too: asks the journal whether it still ends there. What others
     /// have been acknowledged meanwhile may have made it wrong.
     async fn confirm(&self, after: Position) -> Result<Position, AppendError> {
-        match self.journal.read(after, 1).await {
-            Ok(batch) => {
+        // Nothing is written, so nobody waits for longer than for a journal that is out of reach.
+        match tokio::time::timeout(self.write_limit, self.journal.read(after, 1)).await {
+            Ok(Ok(batch)) => {
                 batch.entries.last().map_or(Ok(after), |last| Err(AppendError::Conflict { actual: last.position() }))
             }
-            Err(error) => Err(AppendError::Unavailable(error.into())),
+            Ok(Err(ReadError::InDoubt(why))) => Err(AppendError::InDoubt(why)),
+            Ok(Err(error)) => Err(AppendError::Unavailable(error.into())),
+            Err(elapsed) => Err(AppendError::Unavailable(elapsed.into())),
         }
     }
 
