@@ -279,7 +279,11 @@ impl Worker {
             let appending = step!("append", decided.group);
             let outcome = if decided.payloads.is_empty() {
                 // What others have been acknowledged meanwhile may have made it wrong.
-                self.journal.confirm_end(decided.after).await.map(|()| decided.after)
+                // Nothing is written, so nobody waits for longer than for a journal that is out of reach.
+                match tokio::time::timeout(self.write_limit, self.journal.confirm_end(decided.after)).await {
+                    Ok(confirmed) => confirmed.map(|()| decided.after),
+                    Err(elapsed) => Err(AppendError::Unavailable(elapsed.into())),
+                }
             } else if self.is_ahead(decided.at) {
                 // Bounded-clock: the date was set back since, and the journal goes by what it is now.
                 Err(AppendError::ClockOff(format!(

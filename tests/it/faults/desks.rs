@@ -72,7 +72,7 @@ async fn desks_that_race_for_an_order_id_have_one_winner_and_others_lose_nothing
     assert_sound("desks that race", &history, &fleet, &server, &server.url()).await;
 }
 
-/// What a desk had appended and not settled when it died, others settle; what it was asked, others are asked again.
+/// What a desk had appended and not committed when it died, others commit; what it was asked, others are asked again.
 #[tokio::test(flavor = "multi_thread")]
 async fn desks_killed_while_they_write_lose_nothing() {
     let group = SentinelGroup::start().await;
@@ -213,6 +213,7 @@ async fn a_replica_cut_off_does_not_say_that_it_is_so_already() {
     let status = cut_off.protect_accounts(protect()).await.unwrap_err();
     assert_eq!(refusal(&status).1, "JOURNAL_UNAVAILABLE", "{status:?}");
     proxy.heal();
+    fleet.await_level(level + 1).await;
     let revision = cut_off.protect_accounts(protect()).await.unwrap().into_inner().revision;
     assert_eq!(revision, level + 2);
 }

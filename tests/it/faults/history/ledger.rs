@@ -14,8 +14,8 @@ use crate::redis::servers::RedisServer;
 use crate::redis::until;
 
 pub const JOURNAL: &str = "{withheld}:journal";
-const SETTLED: &str = "{withheld}:settled";
-const FENCE: &str = "{withheld}:fence";
+const COMMITTED: &str = "{withheld}:settled";
+pub const SEAL: &str = "{withheld}:fence";
 
 /// An entry of the stream: its id, its hash and its bytes.
 pub type Row = (String, Vec<u8>, Vec<u8>);
@@ -43,20 +43,22 @@ pub enum BadLedger {
 /// The whole of it, and what it means at each revision.
 #[derive(Debug)]
 pub struct Ledger {
+    /// Entries before those that somebody asked for: the one that creates the journal, if there is one.
+    before: u64,
     entries: Vec<Entry>,
     /// After so many entries, what is withheld in each of [`ASKED`].
     withheld: Vec<[Accounts; ASKED.len()]>,
 }
 
 impl Ledger {
-    /// Reads it from the primary, once all that is in it is settled; nobody may be writing.
+    /// Reads it from the primary, once all that is in it is committed; nobody may be writing.
     pub async fn read(primary: &RedisServer) -> Self {
-        assert_eq!(primary.ask::<Option<String>>(&["GET", FENCE]).await, None, "the journal is fenced");
+        assert_eq!(primary.ask::<Option<String>>(&["GET", SEAL]).await, None, "the journal is sealed");
         let last = async |key| -> Option<String> {
             let last: Vec<Raw> = primary.ask(&["XREVRANGE", key, "+", "-", "COUNT", "1"]).await;
             last.into_iter().next().map(|(id, _)| id)
         };
-        until("all entries are settled", async || last(JOURNAL).await == last(SETTLED).await).await;
+        until("all entries are committed", async || last(JOURNAL).await == last(COMMITTED).await).await;
         let mut rows: Vec<Row> = Vec::new();
         loop {
             let from = rows.last().map_or_else(|| "-".to_owned(), |(id, ..)| format!("({id}"));
@@ -78,7 +80,7 @@ impl Ledger {
     /// # Errors
     /// If it is not whole, or makes no sense.
     pub fn of(rows: impl IntoIterator<Item = Row>) -> Result<Self, BadLedger> {
-        let mut ledger = Self { entries: Vec::new(), withheld: vec![Default::default()] };
+        let mut ledger = Self { before: 0, entries: Vec::new(), withheld: vec![Default::default()] };
         let mut before = [0_u8; 32];
         let mut orders = Orders::default();
         for (revision, (id, hash, payload)) in (1..).zip(rows) {
@@ -91,9 +93,14 @@ impl Ledger {
             if hash != before {
                 return Err(BadLedger::NotChained { revision });
             }
-            let entry = decode(&payload).map_err(|why| BadLedger::Senseless { revision, why })?;
-            orders.take(&entry.command).map_err(|why| BadLedger::Senseless { revision, why })?;
-            ledger.entries.push(entry);
+            match decode(&payload).map_err(|why| BadLedger::Senseless { revision, why })? {
+                Said::Created if revision == 1 => ledger.before = 1,
+                Said::Created => return Err(BadLedger::Senseless { revision, why: "the journal is there already" }),
+                Said::Asked(entry) => {
+                    orders.take(&entry.command).map_err(|why| BadLedger::Senseless { revision, why })?;
+                    ledger.entries.push(entry);
+                }
+            }
             ledger.withheld.push(orders.withheld());
         }
         Ok(ledger)
@@ -101,17 +108,17 @@ impl Ledger {
 
     /// The last revision.
     pub const fn end(&self) -> u64 {
-        self.entries.len() as u64
+        self.before + self.entries.len() as u64
     }
 
-    /// All entries with their revisions.
+    /// All entries that somebody asked for, with their revisions.
     pub fn entries(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        (1..).zip(&self.entries)
+        (self.before + 1..).zip(&self.entries)
     }
 
-    /// The entry at a revision.
+    /// The entry at a revision, if somebody asked for it.
     pub fn entry(&self, revision: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(revision.checked_sub(1)?).ok()?)
+        self.entries.get(usize::try_from(revision.checked_sub(self.before + 1)?).ok()?)
     }
 
     /// What is withheld in a country at a revision; `None` if there is no such revision.
@@ -151,7 +158,14 @@ impl Orders {
     }
 }
 
-fn decode(payload: &[u8]) -> Result<Entry, &'static str> {
+/// What bytes say.
+enum Said {
+    /// The journal begins.
+    Created,
+    Asked(Entry),
+}
+
+fn decode(payload: &[u8]) -> Result<Said, &'static str> {
     let entry = pb::Entry::decode(payload).map_err(|_| "it is no message")?;
     let command = match entry.event.ok_or("nothing happened")? {
         pb::entry::Event::OrderApplied(applied) => {
@@ -172,7 +186,8 @@ fn decode(payload: &[u8]) -> Result<Entry, &'static str> {
             }
         }
         pb::entry::Event::OrderLifted(lifted) => Command::Lift { order: lifted.order_id },
+        pb::entry::Event::JournalCreated(_) => return Ok(Said::Created),
         _ => return Err("nobody asks for that here"),
     };
-    Ok(Entry { request_id: entry.request_id, command })
+    Ok(Said::Asked(Entry { request_id: entry.request_id, command }))
 }

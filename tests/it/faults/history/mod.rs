@@ -11,7 +11,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use check::{Violation, check};
-pub use ledger::{BadLedger, JOURNAL, Ledger, Row};
+pub use ledger::{BadLedger, JOURNAL, Ledger, Row, SEAL};
 
 /// A set of the accounts, a bit each.
 pub type Accounts = u64;

@@ -6,29 +6,43 @@ use withheld::pb::journal_v1 as pb;
 
 use super::*;
 
-/// Stored as the documentation has it.
-fn mk_rows<'a>(entries: impl IntoIterator<Item = (&'a str, &'a Command)>) -> Vec<Row> {
-    let mut before = vec![0; 32];
-    let stored = (1..).zip(entries).map(|(revision, (request_id, command))| {
-        let event = match command {
-            Command::Apply { order, accounts, countries } => pb::entry::Event::OrderApplied(pb::OrderApplied {
-                order_id: order.clone(),
-                territory: Some(pb::Territory {
-                    country_codes: bits((*countries).into()).map(|bit| ORDERED[bit as usize].to_owned()).collect(),
-                    ..Default::default()
-                }),
-                items: Some(pb::Items { ids: ids(*accounts).collect(), ..Default::default() }),
-                dispositions: ids(*accounts).map(|_| pb::Disposition::Withheld.into()).collect(),
+/// What somebody asked for, as an entry.
+fn mk_entry((request_id, command): (&str, &Command)) -> pb::Entry {
+    let event = match command {
+        Command::Apply { order, accounts, countries } => pb::entry::Event::OrderApplied(pb::OrderApplied {
+            order_id: order.clone(),
+            territory: Some(pb::Territory {
+                country_codes: bits((*countries).into()).map(|bit| ORDERED[bit as usize].to_owned()).collect(),
                 ..Default::default()
             }),
-            Command::Lift { order } => pb::entry::Event::OrderLifted(pb::OrderLifted { order_id: order.clone() }),
-        };
-        let request_id = request_id.to_owned();
-        let payload = pb::Entry { request_id, event: Some(event), ..Default::default() }.encode_to_vec();
+            items: Some(pb::Items { ids: ids(*accounts).collect(), ..Default::default() }),
+            dispositions: ids(*accounts).map(|_| pb::Disposition::Withheld.into()).collect(),
+            ..Default::default()
+        }),
+        Command::Lift { order } => pb::entry::Event::OrderLifted(pb::OrderLifted { order_id: order.clone() }),
+    };
+    pb::Entry { request_id: request_id.to_owned(), event: Some(event), ..Default::default() }
+}
+
+/// What begins a journal.
+fn mk_creation() -> pb::Entry {
+    let event = pb::entry::Event::JournalCreated(pb::JournalCreated::default());
+    pb::Entry { event: Some(event), ..Default::default() }
+}
+
+/// Stored as the documentation has it.
+fn stored(entries: impl IntoIterator<Item = pb::Entry>) -> Vec<Row> {
+    let mut before = vec![0; 32];
+    let rows = (1..).zip(entries).map(|(revision, entry)| {
+        let payload = entry.encode_to_vec();
         before = Sha256::digest([b"withheld.journal.v1\n", before.as_slice(), &payload].concat()).to_vec();
         (format!("{revision}-0"), before.clone(), payload)
     });
-    stored.collect()
+    rows.collect()
+}
+
+fn mk_rows<'a>(entries: impl IntoIterator<Item = (&'a str, &'a Command)>) -> Vec<Row> {
+    stored(entries.into_iter().map(mk_entry))
 }
 
 fn mk_apply(order: &str, accounts: Accounts) -> Command {
@@ -99,6 +113,25 @@ fn a_sound_history_is_found_sound() {
     };
     assert_eq!(found(unknown), []);
     assert_eq!(mk_history().longest_refusal(), 20);
+}
+
+/// The entry that creates a journal stands before all that anybody asks for, and nowhere else.
+#[test]
+fn a_journal_that_was_created_is_as_sound() {
+    let mut history = mk_history();
+    let asked: Vec<_> = history.writes.iter().map(|write| mk_entry((&write.request_id, &write.command))).collect();
+    let ledger = Ledger::of(stored([mk_creation()].into_iter().chain(asked.clone()))).unwrap();
+    assert_eq!((ledger.end(), ledger.entry(1), ledger.withheld(1, 0)), (4, None, Some(0)));
+    for write in &mut history.writes {
+        let Outcome::Acknowledged { revision, .. } = &mut write.outcome else { continue };
+        *revision += 1;
+    }
+    for read in &mut history.reads {
+        read.revision += 1;
+    }
+    assert_eq!(check(&history, &ledger), []);
+    let late = Ledger::of(stored(asked.into_iter().chain([mk_creation()])));
+    assert!(matches!(late, Err(BadLedger::Senseless { revision: 4, .. })), "{late:?}");
 }
 
 #[test]
