@@ -380,7 +380,8 @@ impl Worker {
         let followed = async move {
             let followed = tokio::time::timeout(FOLLOW_LIMIT, replica.reached(revision)).await;
             drop(following);
-            if followed.is_ok() {
+            // One-history: what is followed here up to that revision may be another history by now.
+            if followed.is_ok() && !replica.contradicts(upto) {
                 return answer(group, answers);
             }
             // What the command came to cannot be shown here yet. Sent again, here or elsewhere, it is told.

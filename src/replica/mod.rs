@@ -275,6 +275,15 @@ impl Replica {
         self.0.max_ahead / 2
     }
 
+    /// Whether something else is known to be at a place than in the history that is followed here.
+    pub(crate) fn contradicts(&self, position: Position) -> bool {
+        let published = self.load().position();
+        if position.revision == published.revision {
+            return position != published;
+        }
+        self.recent().at(position.revision).is_some_and(|passed| passed != position)
+    }
+
     /// Replaces what is published by the same in another form: nobody is told.
     fn replace(&self, published: Published, retired: &mut Vec<Arc<Published>>) {
         // Readers must never be the ones to free a big table: old ones are kept until nobody reads them.

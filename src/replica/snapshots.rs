@@ -154,7 +154,8 @@ impl Snapshots {
     /// Keeps a shared snapshot that was verified as one of our own.
     pub(super) async fn keep_shared(&self, shared: &SnapshotFile) {
         let Some(file) = &self.file else { return };
-        if let Err(error) = tokio::fs::rename(shared.path(), file.path()).await {
+        let (from, to) = (shared.path().to_owned(), file.path().to_owned());
+        if let Ok(Err(error)) = compute::begin(move || std::fs::rename(from, to)).await {
             warn!(%error, "shared snapshot not kept");
         }
     }

@@ -23,6 +23,7 @@ pub type Path = Arc<[Arc<Link>]>;
 pub struct Chain {
     paths: HashMap<Hash, Path>,
     committed: HashSet<Hash>,
+    given_up: HashSet<Hash>,
 }
 
 impl Chain {
@@ -51,7 +52,24 @@ impl Chain {
         self.committed.extend(entries.iter().map(|link| link.position.hash));
     }
 
-    /// Whether an entry ever was.
+    /// A person says that these are all that count of what was ever committed.
+    pub fn give_up_all_but(&mut self, entries: &[Arc<Link>]) {
+        let kept: HashSet<Hash> = entries.iter().map(|link| link.position.hash).collect();
+        self.given_up = self.committed.difference(&kept).copied().collect();
+    }
+
+    /// Whether a person has said that an entry does not count.
+    pub fn is_given_up(&self, at: Position) -> bool {
+        self.given_up.contains(&at.hash)
+    }
+
+    /// Whether a history has all that was ever committed, but for what a person has given up.
+    pub fn is_whole(&self, entries: &[Arc<Link>]) -> bool {
+        let there: HashSet<Hash> = entries.iter().map(|link| link.position.hash).collect();
+        self.committed.iter().all(|hash| there.contains(hash) || self.given_up.contains(hash))
+    }
+
+    /// Whether an entry ever was committed.
     pub fn was_committed(&self, link: &Link) -> bool {
         self.committed.contains(&link.position.hash)
     }

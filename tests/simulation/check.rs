@@ -25,13 +25,12 @@ use crate::world::Shared;
 pub struct Seen {
     known: Vec<Known>,
     last: Position,
-    was_live: bool,
 }
 
 impl Seen {
     /// Of a start.
     pub fn new(known: Vec<Known>) -> Self {
-        Self { known, last: Position::START, was_live: false }
+        Self { known, last: Position::START }
     }
 
     /// What it knew, in words.
@@ -40,10 +39,6 @@ impl Seen {
         places.join(" and ")
     }
 
-    /// Whether it has ever been LIVE.
-    pub const fn was_live(&self) -> bool {
-        self.was_live
-    }
 }
 
 /// The digest of the state that each history comes to.
@@ -130,7 +125,6 @@ fn live(shared: &Shared, running: &mut crate::machine::Running, path: &Path, wro
     if !fresh.live {
         return;
     }
-    running.seen.was_live = true;
     let as_of = shared.now().saturating_sub(fresh.age);
     let lacking = |owed: &&Owed| owed.at < as_of && !has(path, owed.position);
     let found = shared.lock().ledger.owed().find(lacking).cloned();
@@ -162,7 +156,7 @@ pub fn answer(
         Err(_) => return None,
     };
     let path = shared.lock().chain.path(replica.current().position())?;
-    if !done.repeated {
+    if !done.repeated && !done.written {
         // What was decided knew all that had been acknowledged before it was asked for.
         let owed: Vec<Position> = owed_now(shared);
         let known = path.iter().take(usize::try_from(done.revision.get()).unwrap()).cloned().collect::<Vec<_>>();

@@ -19,7 +19,7 @@ use withheld::domain::territory::TerritorySpec;
 pub const ACCOUNTS: u64 = 4;
 /// Countries that orders name.
 pub const COUNTRIES: [&str; 3] = ["DE", "FR", "IN"];
-const ORDERS: u64 = 6;
+const ORDERS: u64 = 5;
 
 /// An account.
 pub fn account(id: u64) -> AccountId {
@@ -30,15 +30,15 @@ pub fn account(id: u64) -> AccountId {
 pub fn draw(rng: &mut Rng, now: Timestamp) -> Command {
     let order: OrderId = format!("order-{}", rng.u64(1..=ORDERS)).parse().unwrap();
     match rng.u32(0..100) {
-        0..45 => {
+        0..50 => {
             let items = ItemSource::Inline(items(rng));
             Command::ApplyOrder { order: Box::new(request(rng, order, now)), items, preview: None }
         }
-        45..57 => Command::LiftOrder(order),
-        57..67 => Command::LiftItems { order, items: ItemSource::Inline(items(rng)) },
-        67..75 => Command::StayOrder(order),
-        75..85 => Command::ResumeOrder(order),
-        85..93 => Command::ProtectAccounts(vec![(account(rng.u64(1..=ACCOUNTS)), Category::ALL[rng.usize(0..2)])]),
+        50..59 => Command::LiftOrder(order),
+        59..68 => Command::LiftItems { order, items: ItemSource::Inline(items(rng)) },
+        68..76 => Command::StayOrder(order),
+        76..86 => Command::ResumeOrder(order),
+        86..94 => Command::ProtectAccounts(vec![(account(rng.u64(1..=ACCOUNTS)), Category::ALL[rng.usize(0..2)])]),
         _ => Command::UnprotectAccounts(vec![account(rng.u64(1..=ACCOUNTS))]),
     }
 }

@@ -94,6 +94,7 @@ fn fail_over(run: &mut Run, lost: usize) {
     // The first entry is the journal's name: without it, it would be another one.
     let kept = committed.saturating_sub(lost).max(1).min(committed);
     world.cut(kept);
+    world.takeovers += 1;
     if kept < committed {
         world.server.in_doubt = !lie;
         run.parted = true;
@@ -120,6 +121,7 @@ fn replace(run: &mut Run) {
         }
     };
     world.replace(Arc::clone(&after));
+    world.takeovers += 1;
     // Who has never seen what is gone cannot know better.
     world.ledger.set_aside(|at| !has(&after, at));
     drop(world);
@@ -141,7 +143,9 @@ fn append_foreign(run: &mut Run) {
     } else {
         let by = attribution(FOREIGN + world.rng.usize(0..FOREIGN));
         let event = Event::AccountsProtected(vec![(account(1), Category::Journalist)]);
-        encode(&Entry { at: now + SignedDuration::from_secs(ahead), by, event })
+        let latest = world.server.entries.iter().filter_map(|link| Some(link.entry.as_ref()?.at)).max();
+        let at = latest.unwrap_or(now).max(now + SignedDuration::from_secs(ahead));
+        encode(&Entry { at, by, event })
     };
     world.append(&[payload]);
     world.commit(usize::MAX);

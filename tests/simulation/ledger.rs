@@ -69,9 +69,9 @@ impl Ledger {
         self.aside.extend::<Vec<_>>(aside);
     }
 
-    /// The journal that there was is back, with these entries.
-    pub fn put_back(&mut self, is_there: impl Fn(Position) -> bool) {
-        self.owed.append(&mut self.aside);
+    /// The journal that there was is back, with these entries: from now on it can be told who lacks them.
+    pub fn put_back(&mut self, now: Duration, is_there: impl Fn(Position) -> bool) {
+        self.owed.extend(self.aside.drain(..).map(|owed| Owed { at: now, ..owed }));
         self.give_up(|at| !is_there(at));
     }
 
@@ -83,11 +83,6 @@ impl Ledger {
     /// A person has given some of it up.
     pub fn give_up(&mut self, which: impl Fn(Position) -> bool) {
         self.owed.retain(|owed| !which(owed.position));
-        for outcome in self.requests.iter_mut().flat_map(|request| &mut request.tries) {
-            if matches!(outcome, Outcome::Written(at) if which(*at)) {
-                *outcome = Outcome::Unknown;
-            }
-        }
     }
 }
 

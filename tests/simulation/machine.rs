@@ -23,6 +23,7 @@ use crate::commands::attribution;
 use crate::ledger::outcome;
 use crate::lies::Lie;
 use crate::port::Port;
+use crate::store::Store;
 use crate::world::{Shared, noon};
 
 /// How long desks wait for a journal that is out of reach.
@@ -57,6 +58,8 @@ pub struct Machine {
     /// A directory, if it keeps anything.
     disk: Option<PathBuf>,
     every: u64,
+    store: Option<Arc<Store>>,
+    serves_early: bool,
     rules: Arc<ArcSwap<Rules>>,
     pub running: Option<Running>,
     /// Why the service ended by itself.
@@ -68,10 +71,19 @@ pub struct Machine {
 
 impl Machine {
     /// A machine on which nothing runs yet.
-    pub fn new(number: usize, shared: Shared, disk: Option<PathBuf>, rules: Arc<ArcSwap<Rules>>) -> Self {
+    pub fn new(
+        number: usize,
+        shared: Shared,
+        disk: Option<PathBuf>,
+        store: Option<Arc<Store>>,
+        rules: Arc<ArcSwap<Rules>>,
+    ) -> Self {
         let (clock, date) = Clock::simulated(noon());
         let port = Port::new(number, shared.clone(), clock.clone());
-        let every = shared.lock().rng.u64(1..8);
+        let (every, serves_early) = {
+            let mut world = shared.lock();
+            (world.rng.u64(1..8), world.rng.bool())
+        };
         let (set_at, latest) = (Duration::ZERO, clock.now());
         let (running, ended, adopted) = (None, None, Position::START);
         Self {
@@ -85,6 +97,8 @@ impl Machine {
             port,
             disk,
             every,
+            store,
+            serves_early,
             rules,
             running,
             ended,
@@ -109,13 +123,21 @@ impl Machine {
         if self.running.is_some() {
             return;
         }
+        self.shared.lock().restarts += 1;
+        let known = self.known();
         if self.shared.lock().lie == Some(Lie::EvidenceForgotten) {
             self.wipe();
         }
-        let known = self.known();
         let replica = Replica::new(self.clock.clone(), STALE_AFTER).with_max_ahead(MAX_AHEAD);
         let snapshots = match &self.disk {
-            Some(dir) => Snapshots::in_file(SnapshotFile::at(dir.join("journal.snapshot")), self.every),
+            Some(dir) => {
+                let file = SnapshotFile::at(dir.join("journal.snapshot"));
+                let snapshots = Snapshots::in_file(file, self.every).serving(self.serves_early);
+                match &self.store {
+                    Some(store) => snapshots.shared(Arc::clone(store) as _),
+                    None => snapshots,
+                }
+            }
             None => Snapshots::none(),
         };
         let journal: Arc<dyn Journal> = Arc::clone(&self.port) as _;
@@ -151,9 +173,7 @@ impl Machine {
             let ended = running.following.await;
             running.others.iter().for_each(AbortHandle::abort);
             self.port.forget();
-            self.shared.note(|| {
-                format!("machine {} is stopped: {:?}", self.number, ended.map(|it| it.map_err(|e| e.to_string())))
-            });
+            self.shared.note(|| format!("machine {} is stopped: {:?}", self.number, ended.map(|it| it.map_err(|e| e.to_string()))));
         }
     }
 

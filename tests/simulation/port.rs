@@ -14,6 +14,9 @@ use crate::chain::{Link, Path, end, has};
 use crate::lies::Lie;
 use crate::world::Shared;
 
+/// For so long it counts that a session's server was found to be the primary.
+const CERTAIN_FOR: Duration = Duration::from_secs(2);
+
 /// How far a writer's date may be off.
 pub const MAX_SKEW: Duration = Duration::from_secs(60);
 
@@ -22,6 +25,7 @@ pub const MAX_SKEW: Duration = Duration::from_secs(60);
 struct OldServer {
     entries: Path,
     committed: usize,
+    in_doubt: bool,
     replaced_at: Duration,
     until: Duration,
 }
@@ -68,11 +72,12 @@ impl Port {
     /// The session stays with the present server for so long, whatever becomes of that.
     pub fn stay(&self, time: Duration) {
         let replaced_at = self.shared.now();
-        let (entries, committed) = {
-            let world = self.shared.lock();
-            (Arc::clone(&world.server.entries), world.server.committed)
+        let until = replaced_at + time;
+        let old = {
+            let server = &self.shared.lock().server;
+            let (entries, committed, in_doubt) = (Arc::clone(&server.entries), server.committed, server.in_doubt);
+            OldServer { entries, committed, in_doubt, replaced_at, until }
         };
-        let old = OldServer { entries, committed, replaced_at, until: replaced_at + time };
         self.session.lock().unwrap().old.get_or_insert(old);
     }
 
@@ -113,7 +118,7 @@ impl Port {
         session.old.take_if(|old| old.until <= now);
         if let Some(old) = &session.old {
             let (entries, committed) = (Arc::clone(&old.entries), old.committed);
-            return Ok(View { entries, committed, in_doubt: false, at: old.replaced_at });
+            return Ok(View { entries, committed, in_doubt: old.in_doubt, at: old.replaced_at });
         }
         let world = self.shared.lock();
         if world.server.down_until > now {
@@ -262,7 +267,8 @@ impl JournalReader for Port {
             true if view.in_doubt && entries.is_empty() => {
                 Err(ReadError::InDoubt("the journal may lack entries".to_owned()))
             }
-            true if view.in_doubt => Ok(Batch { entries, level: None }),
+            true if age > CERTAIN_FOR && entries.is_empty() => Err(unavailable("no majority names this server")),
+            true if view.in_doubt || age > CERTAIN_FOR => Ok(Batch { entries, level: None }),
             true => Ok(Batch { entries, level: Some(age) }),
             false => Ok(Batch { entries, level: None }),
         }
@@ -288,15 +294,13 @@ impl JournalReader for Port {
     }
 
     async fn wait_for_append(&self, seen: Revision) {
-        let mut commits = self.shared.commits.subscribe();
         loop {
-            let committed = self.shared.lock().server.committed as u64;
-            if committed > seen.get() && !self.is_old() {
+            let committed = self.shared.commits.notified();
+            let there = self.shared.lock().server.committed as u64;
+            if there > seen.get() && !self.is_old() {
                 return;
             }
-            if commits.changed().await.is_err() {
-                return;
-            }
+            committed.await;
         }
     }
 }
@@ -328,5 +332,16 @@ impl Journal for Port {
             self.shared.lock().ledger.acknowledge(*at, now);
         }
         outcome
+    }
+    async fn confirm_end(&self, at: Position) -> Result<(), AppendError> {
+        let began = self.shared.now();
+        let batch = self.read(at, 1).await.map_err(|error| AppendError::Unavailable(error.into()))?;
+        if let Some(last) = batch.entries.last() {
+            return Err(AppendError::Conflict { actual: last.position() });
+        }
+        if batch.level.is_none_or(|age| age > self.shared.now() - began) {
+            return Err(AppendError::Unavailable("no majority names this server any more".into()));
+        }
+        Ok(())
     }
 }

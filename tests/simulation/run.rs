@@ -17,6 +17,7 @@ use crate::faults;
 use crate::lies::Lie;
 use crate::machine::Machine;
 use crate::settle;
+use crate::store::Store;
 use crate::world::Shared;
 
 /// What came of a run.
@@ -29,6 +30,24 @@ pub struct Report {
     pub entries: usize,
     /// Commands that were carried out.
     pub acknowledged: usize,
+    /// Times a service was started.
+    pub restarts: usize,
+    /// Times another server took over, or other entries were in the journal's place.
+    pub takeovers: usize,
+}
+
+impl std::ops::Add for Report {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            wrong: self.wrong.or(other.wrong),
+            trace: self.trace.wrapping_add(other.trace),
+            entries: self.entries + other.entries,
+            acknowledged: self.acknowledged + other.acknowledged,
+            restarts: self.restarts + other.restarts,
+            takeovers: self.takeovers + other.takeovers,
+        }
+    }
 }
 
 /// The rules that desks decide by: one person is enough.
@@ -75,10 +94,14 @@ async fn history(seed: u64, lie: Option<Lie>, tell: bool, disks: &Dir, rules: &A
         let mut world = shared.lock();
         (world.rng.usize(2..=3), world.rng.u32(10..50))
     };
+    let store = Arc::new(Store::new(shared.clone()));
     let machine = |number: usize| {
-        let kept = shared.lock().rng.f64() < 0.7;
+        let (kept, shares) = {
+            let mut world = shared.lock();
+            (world.rng.f64() < 0.7, world.rng.f64() < 0.3)
+        };
         let disk = kept.then(|| disk(disks, seed, number));
-        Machine::new(number, shared.clone(), disk, Arc::clone(rules))
+        Machine::new(number, shared.clone(), disk, shares.then(|| Arc::clone(&store)), Arc::clone(rules))
     };
     let machines = (0..count).map(machine).collect();
     let mut run = Run { shared, machines, digests: HashMap::new(), backup: None, parted: false, poisoned: false };
@@ -100,6 +123,8 @@ async fn history(seed: u64, lie: Option<Lie>, tell: bool, disks: &Dir, rules: &A
         trace: world.trace(),
         entries: world.server.entries.len(),
         acknowledged: world.ledger.owed().count(),
+        restarts: world.restarts,
+        takeovers: world.takeovers,
     };
     drop(world);
     for number in 0..count {

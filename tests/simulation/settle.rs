@@ -45,6 +45,7 @@ pub async fn settle(run: &mut Run) {
 fn heal(run: &mut Run) {
     let shared = run.shared.clone();
     {
+        let now = shared.now();
         let mut world = shared.lock();
         world.healed = true;
         world.server.down_until = Duration::ZERO;
@@ -53,7 +54,8 @@ fn heal(run: &mut Run) {
                 // The journal is put back: what others wrote meanwhile is given up.
                 world.replace(Arc::clone(&backup));
                 world.server.sealed = false;
-                world.ledger.put_back(|at| has(&backup, at));
+                world.chain.give_up_all_but(&backup);
+                world.ledger.put_back(now, |at| has(&backup, at));
             } else {
                 world.accept();
                 world.ledger.forget_aside();
@@ -160,6 +162,7 @@ fn hold_to_account(run: &Run) {
         for outcome in &request.tries {
             if let Outcome::Written(at) = outcome
                 && !has(&entries, *at)
+                && !world.chain.is_given_up(*at)
             {
                 wrong.push(format!("request {number} was answered, and is not in the journal: {at:?}"));
             }

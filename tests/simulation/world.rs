@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use withheld::clock::Clock;
 use withheld::journal::Position;
 
@@ -85,11 +85,13 @@ pub struct World {
     pub server: Server,
     pub chain: Chain,
     pub ledger: Ledger,
+    pub restarts: usize,
+    pub takeovers: usize,
     /// No faults any more.
     pub healed: bool,
     /// What has gone wrong; the first is what the run fails for.
     pub wrong: Vec<String>,
-    trace: DefaultHasher,
+    trace: u64,
     tell: bool,
 }
 
@@ -99,8 +101,8 @@ pub struct Shared {
     world: Arc<Mutex<World>>,
     /// True time: no date that a desk goes by is closer to it than its machine's.
     pub clock: Clock,
-    /// Counts commits, for those who wait for one.
-    pub commits: watch::Sender<u64>,
+    /// Told of commits. Unlike a `watch` channel, it wakes those who wait in their order.
+    pub commits: Arc<Notify>,
     /// Told of each publication of any replica.
     pub publications: Arc<Notify>,
 }
@@ -129,14 +131,16 @@ impl Shared {
             server,
             chain: Chain::default(),
             ledger: Ledger::default(),
+            restarts: 0,
+            takeovers: 0,
             healed: false,
             wrong: Vec::new(),
-            trace: DefaultHasher::new(),
+            trace: 0,
             tell,
         };
         let (clock, _) = Clock::simulated(noon());
         let (world, publications) = (Arc::new(Mutex::new(world)), Arc::default());
-        let shared = Self { world, clock, commits: watch::Sender::new(0), publications };
+        let shared = Self { world, clock, commits: Arc::default(), publications };
         if tell {
             println!("seed {seed}: {:?}", shared.lock().faults);
         }
@@ -153,12 +157,15 @@ impl Shared {
         self.clock.monotonic()
     }
 
-    /// Remembers what happened: the same seed gives the same trace.
+    /// Remembers what happened: the same seed gives the same trace. What happens at the same time may come in any order, since
+    /// tokio's `watch` channel wakes those who wait for a replica in one that it draws itself.
     pub fn note(&self, what: impl FnOnce() -> String) {
         let (now, what) = (self.now(), what());
+        let mut one = DefaultHasher::new();
+        one.write_u128(now.as_micros());
+        one.write(what.as_bytes());
         let mut world = self.lock();
-        world.trace.write_u128(now.as_micros());
-        world.trace.write(what.as_bytes());
+        world.trace = world.trace.wrapping_add(one.finish());
         if world.tell {
             println!("{:>9.3} {what}", now.as_secs_f64());
         }
@@ -178,7 +185,7 @@ impl Shared {
 
     /// A commit may have happened.
     pub fn committed(&self) {
-        self.commits.send_modify(|count| *count += 1);
+        self.commits.notify_waiters();
     }
 }
 
@@ -189,8 +196,8 @@ impl World {
     }
 
     /// Everything that was noted, in one number.
-    pub fn trace(&self) -> u64 {
-        self.trace.finish()
+    pub const fn trace(&self) -> u64 {
+        self.trace
     }
 
     /// Commits the first so many entries.
@@ -232,11 +239,12 @@ impl World {
         (self.server.in_doubt, self.server.sealed) = (false, false);
         self.commit(usize::MAX);
         let entries = Arc::clone(&self.server.entries);
+        self.chain.give_up_all_but(&entries);
         self.ledger.give_up(|at| !has(&entries, at));
     }
 
-    /// Whether the server has all that was acknowledged.
+    /// Whether the server has all that may have been acknowledged, or been read by somebody.
     pub fn is_whole(&self) -> bool {
-        self.ledger.owed().all(|owed| has(&self.server.entries, owed.position))
+        self.chain.is_whole(&self.server.entries)
     }
 }
