@@ -38,7 +38,6 @@ impl Seen {
         let places: Vec<_> = self.known.iter().map(|known| known.position.revision.to_string()).collect();
         places.join(" and ")
     }
-
 }
 
 /// The digest of the state that each history comes to.

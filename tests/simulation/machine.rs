@@ -173,7 +173,9 @@ impl Machine {
             let ended = running.following.await;
             running.others.iter().for_each(AbortHandle::abort);
             self.port.forget();
-            self.shared.note(|| format!("machine {} is stopped: {:?}", self.number, ended.map(|it| it.map_err(|e| e.to_string()))));
+            self.shared.note(|| {
+                format!("machine {} is stopped: {:?}", self.number, ended.map(|it| it.map_err(|e| e.to_string())))
+            });
         }
     }
 

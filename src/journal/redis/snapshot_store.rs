@@ -41,8 +41,7 @@ impl RedisJournal {
     async fn previous(&self) -> Result<Option<Revision>, ReadError> {
         let session = self.reader.session().await?;
         let snapshot = &self.reader.scripts.keys.snapshot;
-        let found: Option<u64> =
-            session.ask(cmd("HGET").arg(snapshot).arg("previous")).await.map_err(unavailable)?;
+        let found: Option<u64> = session.ask(cmd("HGET").arg(snapshot).arg("previous")).await.map_err(unavailable)?;
         Ok(found.map(Revision::new))
     }
 
