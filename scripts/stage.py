@@ -115,6 +115,7 @@ class Stage(Processes):
         until("Redis answers", lambda: all("Ready to accept" in self.log(f"redis-{at}") for at in REPLICAS))
         for at in REPLICAS:
             self.start_sentinel(at)
+        until("the journal is made", self.create_journal)
         for at in REPLICAS:
             self.start_withheld(at)
         self.start_prometheus()
@@ -144,16 +145,29 @@ class Stage(Processes):
         (directory / "sentinel.conf").write_text(lines)
         self.start(f"sentinel-{at}", [redis_program(), directory / "sentinel.conf", "--sentinel"])
 
-    def start_withheld(self, at):
+    def journal(self):
+        """Which journal, and who asks for it."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
+        return {
+            "WITHHELD_JOURNAL": f"redis+sentinel://{hosts}/withheld",
+            "WITHHELD_REDIS_USER": "withheld",
+            "WITHHELD_REDIS_PASSWORD": SECRETS["withheld"],
+            "WITHHELD_REDIS_SENTINEL_USER": "withheld",
+            "WITHHELD_REDIS_SENTINEL_PASSWORD": SECRETS["withheld"],
+        }
+
+    def create_journal(self):
+        """Makes the journal, once, as an operator does; gives whether it is there."""
+        own = {"WITHHELD_ACTOR": Path(sys.argv[0]).name, "WITHHELD_HISTORY": str(self.work / "created.history")}
+        command = [self.program, "journal", "create", "--servers", str(len(REPLICAS))]
+        environment = {**os.environ, **self.journal(), **own}
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+
+    def start_withheld(self, at):
         self.start(
             f"withheld-{at}",
             [self.program, "serve"],
-            WITHHELD_JOURNAL=f"redis+sentinel://{hosts}/withheld",
-            WITHHELD_REDIS_USER="withheld",
-            WITHHELD_REDIS_PASSWORD=SECRETS["withheld"],
-            WITHHELD_REDIS_SENTINEL_USER="withheld",
-            WITHHELD_REDIS_SENTINEL_PASSWORD=SECRETS["withheld"],
+            **self.journal(),
             WITHHELD_LISTEN=self.queries[at],
             WITHHELD_ADMIN_LISTEN=self.admin[at],
             WITHHELD_HTTP_LISTEN=self.http[at],

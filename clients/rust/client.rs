@@ -231,7 +231,11 @@ impl Client {
     }
 
     fn consistency(&self, at_least_revision: u64) -> Option<pb::Consistency> {
-        Some(pb::Consistency { at_least_revision, max_staleness: self.max_staleness.try_into().ok() })
+        Some(pb::Consistency {
+            at_least_revision,
+            max_staleness: self.max_staleness.try_into().ok(),
+            ..Default::default()
+        })
     }
     // [end]
 

@@ -13,12 +13,12 @@ use std::time::Duration;
 use withheld::pb::v1 as pb;
 
 use crate::harness::{
-    BINARY, ONE_PERSON, Service, create_journal, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal,
-    mk_order, serve_on,
+    BINARY, ONE_PERSON, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve_on,
 };
 use crate::redis::ports::Port;
 use crate::redis::servers::RedisServer;
 use crate::redis::until;
+use crate::shared::create_journal;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What the examples end with if there is no verdict.

@@ -20,8 +20,6 @@ use withheld::pb::v1::order_service_client::OrderServiceClient;
 use withheld::pb::v1::protection_service_client::ProtectionServiceClient;
 use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
 
-use crate::redis::acl::log_in_to_sentinels;
-
 pub const BINARY: &str = env!("CARGO_BIN_EXE_withheld");
 
 /// The revision of the entry that creates a journal: where a new one is.
@@ -230,22 +228,6 @@ pub fn serve_on(journal: &str) -> Command {
         .env("WITHHELD_DRAIN_PAUSE", "0s")
         .env("RUST_LOG", "info");
     command
-}
-
-/// Makes the journal on Redis that services of a test are to share, as an operator does once.
-pub fn create_journal(url: &str, flags: &[&str]) {
-    let made = create(url, flags);
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
-/// Runs the command that makes a journal on Redis.
-pub fn create(url: &str, flags: &[&str]) -> Output {
-    // What the command knows of it is nobody's business here: each service keeps its own.
-    let dir = TempDir::new().unwrap();
-    let mut create = Command::new(BINARY);
-    create.args(["journal", "create", "--actor", "operator@example.org", "--journal", url, "--snapshot"]);
-    create.arg(dir.path().join("create.snapshot")).args(flags).stdin(Stdio::null());
-    log_in_to_sentinels(&mut create).output().unwrap()
 }
 
 /// The status and body of an HTTP GET.

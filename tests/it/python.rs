@@ -4,7 +4,8 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Service, create_journal, mk_accounts, mk_apply, mk_journal, mk_order, serve_on};
+use crate::harness::{Service, mk_accounts, mk_apply, mk_journal, mk_order, serve_on};
+use crate::shared::create_journal;
 
 use crate::redis::ports::Port;
 use crate::redis::servers::RedisServer;

@@ -176,7 +176,7 @@ pub fn answer(
         (Command::ApplyOrder { order, .. }, Event::OrderApplied(applied)) => applied.spec.order_id == order.order_id,
         _ => false,
     };
-    if !own && !(done.repeated && same_order) {
+    if !(own || done.repeated && same_order) {
         wrong("another entry is there");
     }
     own.then(|| path[last].position)

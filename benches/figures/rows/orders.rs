@@ -21,6 +21,11 @@ const FOLLOWED: u64 = 2_000;
 
 /// A service on a journal of any kind, which keeps its own files here.
 async fn serve_at(url: &str, dir: &TempDir) -> Service {
+    if url.starts_with("redis") {
+        let history = dir.path().join("created.history").display().to_string();
+        let create = ["journal", "create", "--actor", "benchmark", "--journal", url, "--history", &history];
+        assert!(std::process::Command::new(BINARY).args(create).output().unwrap().status.success());
+    }
     let mut command = serve_on(url);
     command.arg("--snapshot").arg(dir.path().join("state.snapshot"));
     command.arg("--checkpoint-log").arg(dir.path().join("checkpoints"));

@@ -12,10 +12,11 @@ use withheld::pb::v1::order_service_client::OrderServiceClient;
 use withheld::pb::v1::protection_service_client::ProtectionServiceClient;
 use withheld::pb::v1::visibility_service_client::VisibilityServiceClient;
 
-use crate::harness::{Service, create_journal, get, mk_batch, serve_on};
+use crate::harness::{Service, get, mk_batch, serve_on};
 use crate::redis::acl::log_in_to_sentinels;
 use crate::redis::{eventually, until};
 use crate::scrape;
+use crate::shared::create_journal;
 
 /// The replicas; killed when dropped.
 pub struct Fleet {

@@ -8,14 +8,14 @@ mod sentinels;
 mod shelf;
 mod tls;
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tonic::{Code, Status};
 use withheld::pb::v1 as pb;
 
-use crate::harness::{BINARY, CREATED, Service, create_journal, mk_accounts, mk_apply, mk_batch, mk_order, refusal};
+use crate::harness::{BINARY, CREATED, Service, mk_accounts, mk_apply, mk_batch, mk_order, refusal};
 use crate::redis::acl::log_in_to_sentinels;
 use crate::redis::servers::RedisServer;
 use crate::redis::until;
@@ -33,6 +33,22 @@ pub fn on(url: &str, dir: &TempDir, flags: &[&str]) -> Command {
         .env("RUST_LOG", "info");
     log_in_to_sentinels(&mut command);
     command
+}
+
+/// Makes the journal on Redis that services of a test are to share, as an operator does once.
+pub fn create_journal(url: &str, flags: &[&str]) {
+    let made = create(url, flags);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Runs the command that makes a journal on Redis.
+pub fn create(url: &str, flags: &[&str]) -> Output {
+    // What the command knows of it is nobody's business here: each service keeps its own.
+    let dir = TempDir::new().unwrap();
+    let mut create = Command::new(BINARY);
+    create.args(["journal", "create", "--actor", "operator@example.org", "--journal", url, "--snapshot"]);
+    create.arg(dir.path().join("create.snapshot")).args(flags).stdin(Stdio::null());
+    log_in_to_sentinels(&mut create).output().unwrap()
 }
 
 /// Makes the journal, if there is none, by the flags that are about Redis.
