@@ -7,7 +7,7 @@ use withheld::pb::v1 as pb;
 
 use crate::client::Ask;
 use crate::data::{Journals, id};
-use crate::harness::{ONE_PERSON, Service, mk_accounts, mk_apply, mk_context, mk_order, serve_on};
+use crate::harness::{BINARY, ONE_PERSON, Service, mk_accounts, mk_apply, mk_context, mk_order, serve_on};
 use crate::load::Load;
 use crate::program::BOTH;
 use crate::redis::servers::RedisServer;
