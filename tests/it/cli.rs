@@ -76,7 +76,11 @@ async fn an_order_is_previewed_applied_asked_about_and_lifted() {
     let (code, out, _) = desk.run(&[&["order", "apply", "--yes"], files.as_slice()].concat());
     assert_eq!((code, out.contains(&format!("order order is in force at revision {}", nth(1)))), (0, true), "{out}");
     let (code, out, _) = desk.run(&[&["order", "apply", "--yes"], files.as_slice()].concat());
-    assert_eq!((code, out.contains(&format!("was applied before, at revision {}; nothing was changed", nth(1)))), (0, true), "{out}");
+    assert_eq!(
+        (code, out.contains(&format!("was applied before, at revision {}; nothing was changed", nth(1)))),
+        (0, true),
+        "{out}"
+    );
     let (_, out, _) = desk.run(&["check", "BR", "7", "8"]);
     assert!(out.contains("1 of 2 withheld in BR"), "{out}");
     let (_, out, _) = desk.run(&["countries", "7"]);
@@ -114,7 +118,10 @@ async fn what_takes_two_is_proposed_by_one_and_approved_or_rejected_by_another()
         assert!(out.contains(said), "{out}");
     }
     let (_, out, _) = desk.run(&[&["order", "apply", "--yes"], files.as_slice()].concat());
-    assert!(out.contains(&format!("order order was proposed before, at revision {}; nothing was changed", nth(1))), "{out}");
+    assert!(
+        out.contains(&format!("order order was proposed before, at revision {}; nothing was changed", nth(1))),
+        "{out}"
+    );
     let (code, _, err) = desk.run(&["order", "approve", "order", "--yes"]);
     assert_eq!((code, err.contains("nobody approves their own")), (1, true), "{err}");
     let (_, out, _) = desk.run(&["order", "due"]);
@@ -131,7 +138,10 @@ async fn what_takes_two_is_proposed_by_one_and_approved_or_rejected_by_another()
     assert!(desk.run(&["check", "US", "7"]).1.contains("0 of 1"));
     let (code, said) = at_a_terminal(&desk, &approve, "y\n");
     assert_eq!(
-        (code, said.contains(&format!("order order approved at revision {}: 2 accounts and 0 posts gone dark", nth(2)))),
+        (
+            code,
+            said.contains(&format!("order order approved at revision {}: 2 accounts and 0 posts gone dark", nth(2)))
+        ),
         (0, true),
         "{said}"
     );
@@ -155,7 +165,11 @@ async fn what_takes_two_is_proposed_by_one_and_approved_or_rejected_by_another()
     let (code, out, _) = desk.run(&reject);
     assert_eq!((code, out.contains(&format!("order again rejected at revision {}", nth(4)))), (0, true), "{out}");
     let (code, _, err) = desk.run(&files);
-    assert_eq!((code, err.contains(&format!("is rejected, at revision {}, and its order_id stays taken", nth(4)))), (1, true), "{err}");
+    assert_eq!(
+        (code, err.contains(&format!("is rejected, at revision {}, and its order_id stays taken", nth(4)))),
+        (1, true),
+        "{err}"
+    );
     let (_, out, _) = desk.run(&["order", "list", "--state", "rejected"]);
     assert!(out.contains("again") && out.contains("1 order"), "{out}");
 }
@@ -324,7 +338,10 @@ async fn accounts_are_protected_from_a_list_and_bad_lines_are_all_named() {
     let desk = Desk::open().await;
     let good = desk.file("good.csv", "\u{feff}account_id,category\n7,journalist\n8,news_media\n");
     let (code, out, _) = desk.run(&["protect", "add", "--file", shown(&good)]);
-    assert_eq!((code, out.as_str()), (0, format!("protected: 2 added, 0 moved, 0 there before; at revision {}\n", nth(1)).as_str()));
+    assert_eq!(
+        (code, out.as_str()),
+        (0, format!("protected: 2 added, 0 moved, 0 there before; at revision {}\n", nth(1)).as_str())
+    );
     let bad = desk.file("bad.csv", "account_id,category\n9,journalist\nx,journalist\n10,poet\n0,activist\n");
     let (code, _, err) = desk.run(&["protect", "add", "--file", shown(&bad)]);
     assert_eq!(code, 2, "{err}");

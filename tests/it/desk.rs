@@ -81,7 +81,6 @@ impl<J: Journal> Journal for Held<J> {
             Fate::LostUnheard => Err(AppendError::Indeterminate("the line went dead".into())),
         }
     }
-
 }
 
 #[async_trait]
@@ -304,7 +303,13 @@ async fn entries_are_never_earlier_than_those_before() {
         WRITE_LIMIT,
     );
     tokio::spawn(work);
-    tokio::spawn(replica::run(replica.clone(), Arc::clone(&journal), Snapshots::none(), Lineage::default(), CancellationToken::new()));
+    tokio::spawn(replica::run(
+        replica.clone(),
+        Arc::clone(&journal),
+        Snapshots::none(),
+        Lineage::default(),
+        CancellationToken::new(),
+    ));
     replica.ready().await;
     submit(&desk, 1).await.unwrap();
     hand.set(noon - jiff::SignedDuration::from_mins(1));

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{ONE_PERSON, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order, CREATED, nth};
+use crate::harness::{
+    CREATED, ONE_PERSON, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order, nth,
+};
 use crate::scrape::Scrape;
 
 /// A history with something of everything in it.

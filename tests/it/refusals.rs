@@ -3,7 +3,9 @@
 use tonic::{Code, Status};
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order, refusal, CREATED};
+use crate::harness::{
+    CREATED, Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_items, mk_journal, mk_order, refusal,
+};
 
 fn territory(territory: pb::territory::Territory) -> Option<pb::Territory> {
     Some(pb::Territory { territory: Some(territory) })
@@ -334,7 +336,10 @@ async fn every_bad_query_is_refused_by_name() {
     let negative = pb::CheckRequest { consistency: Some(negative), ..check(7, None, "IN") };
     let negative = visibility.check(negative).await.unwrap_err();
     hold("a negative age", &negative, Code::InvalidArgument, "BAD_FIELDS", &["consistency.max_staleness"]);
-    let ahead = visibility.watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 9, ..Default::default() }).await.unwrap_err();
+    let ahead = visibility
+        .watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 9, ..Default::default() })
+        .await
+        .unwrap_err();
     hold("a watch from the future", &ahead, Code::Unavailable, "REVISION_NOT_REACHED", &[]);
 }
 

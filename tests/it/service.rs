@@ -10,7 +10,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve, nth, get};
+use crate::harness::{Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, nth, serve};
 use crate::redis::until;
 
 async fn health(endpoint: &str) -> HealthClient<Channel> {
@@ -143,7 +143,8 @@ async fn a_damaged_snapshot_costs_time_and_nothing_else() {
     std::fs::copy(other.with_extension("db.snapshot"), &snapshot).unwrap();
     let (here, there) = (name_of(&journal), name_of(&other));
     let service = Service::of(serve(&journal));
-    let known = format!("this service knows journal {there}, followed to revision {} (by `{}`)", nth(1), snapshot.display());
+    let known =
+        format!("this service knows journal {there}, followed to revision {} (by `{}`)", nth(1), snapshot.display());
     let found = format!("finds journal {here} at revision {}", nth(10));
     let readyz = async || get(&service.http, "/readyz").await;
     until("it says so", async || readyz().await.1.contains(&known)).await;

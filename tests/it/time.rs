@@ -42,7 +42,8 @@ impl Clocked {
             tell.send((queries, admin)).unwrap();
         }));
         let (queries, admin) = told.await.unwrap();
-        let service = Self { queries: format!("http://{queries}"), admin: format!("http://{admin}"), hand, stop, running };
+        let service =
+            Self { queries: format!("http://{queries}"), admin: format!("http://{admin}"), hand, stop, running };
         serving(&service.queries).await;
         service
     }
@@ -82,8 +83,11 @@ async fn an_order_starts_and_ends_at_its_times_to_the_microsecond_and_nobody_cal
     let mut orders = OrderServiceClient::connect(service.admin.clone()).await.unwrap();
     let mut visibility = VisibilityServiceClient::connect(service.queries.clone()).await.unwrap();
     let mut watch = visibility.clone();
-    let mut watch =
-        watch.watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() }).await.unwrap().into_inner();
+    let mut watch = watch
+        .watch_withholdings(pb::WatchWithholdingsRequest { after_revision: 0, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
 
     let spec = pb::OrderSpec { effective_from: stamp(start), expires_at: stamp(end), ..mk_order("timed", &["IN"]) };
     let applied = orders.apply_order(mk_apply(spec, mk_accounts([7]))).await.unwrap().into_inner().order.unwrap();

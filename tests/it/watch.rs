@@ -12,7 +12,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 async fn watch(service: &Service, after_revision: u64) -> Streaming<pb::WatchWithholdingsResponse> {
     let mut visibility = service.visibility().await;
-    visibility.watch_withholdings(pb::WatchWithholdingsRequest { after_revision, ..Default::default() }).await.unwrap().into_inner()
+    visibility
+        .watch_withholdings(pb::WatchWithholdingsRequest { after_revision, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner()
 }
 
 /// What a reader keeps: the list of each account, and where to resume.

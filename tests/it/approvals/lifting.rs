@@ -77,7 +77,10 @@ async fn lifting_waits_for_a_second_person_and_until_then_all_stays_withheld() {
     orders.reject_order(super::mk_reject("order", mk_second("not yet"))).await.unwrap();
     assert_eq!(show(&service, "order").await.state(), pb::OrderState::InForce, "only its lifting was rejected");
     orders.lift_order(mk_lift(false)).await.unwrap();
-    let watch = pb::WatchWithholdingsRequest { after_revision: show(&service, "order").await.last_revision, ..Default::default() };
+    let watch = pb::WatchWithholdingsRequest {
+        after_revision: show(&service, "order").await.last_revision,
+        ..Default::default()
+    };
     let mut watch = service.visibility().await.watch_withholdings(watch).await.unwrap().into_inner();
     let approved = approve(&mut orders, "order").await.unwrap();
     assert_eq!(approved.order.unwrap().state(), pb::OrderState::Lifted);

@@ -10,7 +10,9 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use withheld::pb::v1 as pb;
 
-use crate::harness::{Service, approve, look, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, mk_second, refusal, nth};
+use crate::harness::{
+    Service, approve, look, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, mk_second, nth, refusal,
+};
 use crate::scrape::Scrape;
 
 fn worldwide(id: &str) -> pb::OrderSpec {

@@ -186,7 +186,8 @@ pub async fn takes_payloads_of_every_size<B: Backend>() {
 async fn next(follower: &mut Follower, count: usize) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
     while payloads.len() < count {
-        let entries = tokio::time::timeout(LIMIT, follower.next()).await.expect("the follower is stuck").unwrap().entries;
+        let entries =
+            tokio::time::timeout(LIMIT, follower.next()).await.expect("the follower is stuck").unwrap().entries;
         payloads.extend(entries.iter().map(|entry| entry.payload().to_vec()));
     }
     payloads

@@ -35,7 +35,9 @@ pub async fn names_the_first_bad_entry<B: Backend>() {
                 assert!(error.to_string().contains(&format!("`{revision}`")), "{error}");
                 revision
             }
-            ReadError::Unavailable(_) | ReadError::InDoubt(_) | ReadError::Diverged { .. } => panic!("{damage:?}: {error}"),
+            ReadError::Unavailable(_) | ReadError::InDoubt(_) | ReadError::Diverged { .. } => {
+                panic!("{damage:?}: {error}")
+            }
         };
         assert_eq!(named(verify(&*journal, |_, _| {}).await.unwrap_err()), Revision::new(first_bad), "{damage:?}");
         assert_eq!(named(journal.read(Position::START, 100).await.unwrap_err()), Revision::new(first_bad));

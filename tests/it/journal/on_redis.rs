@@ -120,7 +120,6 @@ impl Journal for Patient {
         })
         .await
     }
-
 }
 
 #[async_trait]

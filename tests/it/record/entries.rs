@@ -116,7 +116,10 @@ async fn the_service_reads_the_journal_itself_and_names_the_first_bad_entry() {
     assert_eq!((bad.expected_hash, bad.found_hash), (hash, bent));
     let output = service.cli(&["journal", "verify", "--remote"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains(&format!("entry `{seventh}` of the journal is damaged")), "{said}");
+    assert!(
+        !output.status.success() && said.contains(&format!("entry `{seventh}` of the journal is damaged")),
+        "{said}"
+    );
     // A page with it is refused by name; one before it is not.
     let request = pb::ListEntriesRequest { oldest_first: true, page_size: 5, ..Default::default() };
     assert_eq!(service.audit().await.list_entries(request.clone()).await.unwrap().into_inner().entries.len(), 5);

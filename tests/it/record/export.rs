@@ -33,7 +33,8 @@ async fn the_export_has_the_stored_bytes_and_is_verified_with_python_alone() {
     let record = Record::written().await;
     let export = record.exported();
     let text = std::fs::read_to_string(&export).unwrap();
-    let stored = SqliteJournal::open_read_only(&record.journal()).unwrap().read(Position::START, 100).await.unwrap().entries;
+    let stored =
+        SqliteJournal::open_read_only(&record.journal()).unwrap().read(Position::START, 100).await.unwrap().entries;
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (line, entry) in lines.iter().zip(&stored) {
         assert_eq!(line["revision"], entry.position().revision.to_string());

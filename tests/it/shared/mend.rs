@@ -74,9 +74,8 @@ async fn another_history_seals_the_journal_until_people_have_decided() {
     let there = hash_of(&redis, differs).await;
     suspend(&witness, "-CONT");
 
-    let named = format!(
-        "diverged at revision {differs}: entry {differs} has hash {there} in the journal, and had hash {here}"
-    );
+    let named =
+        format!("diverged at revision {differs}: entry {differs} has hash {there} in the journal, and had hash {here}");
     until("the witness says what diverged", async || witness.log().contains(&named)).await;
     for service in [&witness, &stranger] {
         until("nothing is written any more", async || {

@@ -278,7 +278,11 @@ async fn the_command_line_asks_until_it_knows_what_became_of_a_command() {
     });
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains(&format!("order one is in force at revision {}", nth(1))), "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains(&format!("order one is in force at revision {}", nth(1))),
+        "{}",
+        text(&output.stdout)
+    );
     let length: u64 = redis.ask(&["XLEN", "{withheld}:journal"]).await;
     assert_eq!(length, nth(1));
 }
@@ -308,7 +312,8 @@ async fn a_slot_that_moves_takes_the_journal_with_it() {
     for service in &services {
         until("it says so", async || {
             let refused = apply(service, "order-9", 9).await.err();
-            refused.is_some_and(|refused| refusal(&refused).1 == "JOURNAL_IN_DOUBT" && refused.message().contains(doubt))
+            refused
+                .is_some_and(|refused| refusal(&refused).1 == "JOURNAL_IN_DOUBT" && refused.message().contains(doubt))
         })
         .await;
     }
