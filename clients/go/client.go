@@ -205,24 +205,35 @@ func (c *Client) WithheldCountries(ctx context.Context, accountIDs []uint64, atL
 
 // [quote: watch]
 
-// Watch gives every change to take, until ctx is done. Whoever stores the changes stores the revision with them.
-func (c *Client) Watch(ctx context.Context, after uint64, take func(changes []*withheld.WithheldCountries, resumeAfter uint64)) {
+// Watch gives every message to take, until ctx is done: whoever stores its changes stores its position with them, where it
+// has one. It calls forget where what was told before may not be so: all of it is told anew.
+func (c *Client) Watch(ctx context.Context, position string, take func(*withheld.WatchWithholdingsResponse), forget func()) {
 	const least, most = 100 * time.Millisecond, 5 * time.Second
 	pause := least
 	for ctx.Err() == nil {
 		// No deadline: it goes on for ever. A dead connection is ended by keepalive.
-		stream, err := c.service.WatchWithholdings(ctx, &withheld.WatchWithholdingsRequest{AfterRevision: after})
+		stream, err := c.service.WatchWithholdings(ctx, &withheld.WatchWithholdingsRequest{ResumePosition: position})
 		for err == nil {
 			var message *withheld.WatchWithholdingsResponse
 			if message, err = stream.Recv(); err == nil {
-				take(message.GetChanges(), message.GetResumeAfterRevision())
-				after, pause = message.GetResumeAfterRevision(), least
+				take(message)
+				pause = least
+				// Without one, there is more of the same revision to come.
+				if resume := message.GetResumePosition(); resume != "" {
+					position = resume
+				}
 			}
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		fmt.Printf("the watch is resumed after revision %d: %+v\n", after, *problemOf(err))
+		problem := problemOf(err)
+		if problem.Reason == "FOREIGN_POSITION" {
+			// It is of another journal, or of entries that this one has lost.
+			position = ""
+			forget()
+		}
+		fmt.Printf("the watch is resumed at `%s`: %+v\n", position, *problem)
 		select {
 		case <-ctx.Done():
 		case <-time.After(rand.N(pause)):

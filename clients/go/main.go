@@ -73,22 +73,23 @@ func tour(client *Client, country string, ids []uint64, atLeast uint64) bool {
 	return true
 }
 
-func watch(client *Client, after, until uint64) {
+func watch(client *Client, position string, until uint64) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	client.Watch(ctx, after, func(changes []*withheld.WithheldCountries, resumeAfter uint64) {
-		for _, change := range changes {
+	take := func(message *withheld.WatchWithholdingsResponse) {
+		for _, change := range message.GetChanges() {
 			subject := fmt.Sprintf("account_id %d", change.GetAccountId())
 			if change.GetPostId() != 0 {
 				subject = fmt.Sprintf("post_id %d", change.GetPostId())
 			}
 			fmt.Println(strings.TrimSpace(fmt.Sprintf("changed %s: %s", subject, strings.Join(change.GetCountryCodes(), " "))))
 		}
-		fmt.Println("resume after", resumeAfter)
-		if resumeAfter >= until {
+		fmt.Println("resume at", message.GetResumePosition())
+		if message.GetResumeAfterRevision() >= until {
 			stop()
 		}
-	})
+	}
+	client.Watch(ctx, position, take, func() { fmt.Println("forget everything") })
 }
 
 func number(text string) uint64 {
@@ -119,7 +120,7 @@ func main() {
 	}
 	defer client.Close()
 	if os.Args[1] == "watch" {
-		watch(client, number(os.Args[2]), number(os.Args[3]))
+		watch(client, os.Args[2], number(os.Args[3]))
 		return
 	}
 	ids := make([]uint64, 0, len(os.Args))

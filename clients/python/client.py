@@ -127,22 +127,29 @@ class Client:
     # [end]
 
     # [quote: watch]
-    def watch(self, after_revision: int, take, stop: threading.Event) -> None:
-        """Gives every change to `take(changes, resume_after_revision)` until `stop` is set: keep both together."""
+    def watch(self, position: str, take, forget, stop: threading.Event) -> None:
+        """Gives every message to `take(message)` until `stop` is set: whoever stores its changes stores its position with
+        them, where it has one. Calls `forget()` where what was told before may not be so: all of it is told anew."""
         pause = 0.1
         while not stop.is_set():
-            request = visibility_pb2.WatchWithholdingsRequest(after_revision=after_revision)
+            request = visibility_pb2.WatchWithholdingsRequest(resume_position=position)
             try:
                 # No deadline: it goes on for ever. A dead connection is ended by keepalive.
                 call = self._stub.WatchWithholdings(request)
                 for message in call:
-                    take(message.changes, message.resume_after_revision)
-                    after_revision, pause = message.resume_after_revision, 0.1
+                    take(message)
+                    # Without one, there is more of the same revision to come.
+                    position, pause = message.resume_position or position, 0.1
                     if stop.is_set():
                         call.cancel()
                         return
             except grpc.RpcError as error:
-                print(f"the watch is resumed after revision {after_revision}: {Problem.of(error)}", flush=True)
+                problem = Problem.of(error)
+                if problem.reason == "FOREIGN_POSITION":
+                    # It is of another journal, or of entries that this one has lost.
+                    position = ""
+                    forget()
+                print(f"the watch is resumed at `{position}`: {problem}", flush=True)
             stop.wait(random.uniform(0, pause))
             pause = min(2 * pause, 5.0)
 

@@ -36,18 +36,18 @@ def tour(client, country, ids, at_least):
     return True
 
 
-def watch(client, after, until):
+def watch(client, position, until):
     stop = threading.Event()
 
-    def take(changes, revision):
-        for change in changes:
+    def take(message):
+        for change in message.changes:
             kind = change.WhichOneof("subject")
             print(f"changed {kind} {getattr(change, kind)}: {' '.join(change.country_codes)}".strip())
-        print(f"resume after {revision}", flush=True)
-        if revision >= until:
+        print(f"resume at {message.resume_position}", flush=True)
+        if message.resume_after_revision >= until:
             stop.set()
 
-    client.watch(after, take, stop)
+    client.watch(position, take, lambda: print("forget everything", flush=True), stop)
 
 
 def main(command, *arguments):
@@ -58,7 +58,8 @@ def main(command, *arguments):
     deadline = int(os.environ["DEADLINE_MS"]) / 1000
     client = Client(f"ipv4:{os.environ['ENDPOINTS']}", service_config, deadline, max_staleness)
     if command == "watch":
-        watch(client, *map(int, arguments))
+        position, until = arguments
+        watch(client, position, int(until))
         return 0
     country, *ids = arguments
     answered = tour(client, country, [int(id) for id in ids], int(os.environ["AT_LEAST_REVISION"]))

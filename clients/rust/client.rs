@@ -231,11 +231,8 @@ impl Client {
     }
 
     fn consistency(&self, at_least_revision: u64) -> Option<pb::Consistency> {
-        Some(pb::Consistency {
-            at_least_revision,
-            max_staleness: self.max_staleness.try_into().ok(),
-            ..Default::default()
-        })
+        let max_staleness = self.max_staleness.try_into().ok();
+        Some(pb::Consistency { at_least_revision, max_staleness, ..Default::default() })
     }
     // [end]
 
@@ -285,13 +282,19 @@ impl Client {
     // [end]
 
     // [quote: watch]
-    /// Gives every change to `take`, until that says no. Whoever stores the changes stores the revision with them.
-    pub async fn watch(&self, mut after: u64, mut take: impl FnMut(Vec<pb::WithheldCountries>, u64) -> bool) {
+    /// Gives every message to `take`, until that says no: whoever stores its changes stores its position with them, where it
+    /// has one. Calls `forget` where what was told before may not be so: all of it is told anew.
+    pub async fn watch(
+        &self,
+        mut position: String,
+        mut take: impl FnMut(pb::WatchWithholdingsResponse) -> bool,
+        mut forget: impl FnMut(),
+    ) {
         const LEAST: Duration = Duration::from_millis(100);
         const MOST: Duration = Duration::from_secs(5);
         let mut pause = LEAST;
         loop {
-            let request = pb::WatchWithholdingsRequest { after_revision: after, ..Default::default() };
+            let request = pb::WatchWithholdingsRequest { resume_position: position.clone(), ..Default::default() };
             // No deadline: it goes on for ever. A dead connection is ended by keepalive.
             let ended = match self.replica().await.watch_withholdings(request).await {
                 Err(status) => status,
@@ -300,8 +303,12 @@ impl Client {
                     loop {
                         match stream.message().await {
                             Ok(Some(message)) => {
-                                (after, pause) = (message.resume_after_revision, LEAST);
-                                if !take(message.changes, after) {
+                                pause = LEAST;
+                                // Without one, there is more of the same revision to come.
+                                if !message.resume_position.is_empty() {
+                                    position.clone_from(&message.resume_position);
+                                }
+                                if !take(message) {
                                     return;
                                 }
                             }
@@ -311,7 +318,13 @@ impl Client {
                     }
                 }
             };
-            println!("the watch is resumed after revision {after}: {:?}", Problem::from(ended));
+            let problem = Problem::from(ended);
+            if problem.reason == "FOREIGN_POSITION" {
+                // It is of another journal, or of entries that this one has lost.
+                position.clear();
+                forget();
+            }
+            println!("the watch is resumed at `{position}`: {problem:?}");
             sleep(pause.mul_f64(fastrand::f64())).await;
             pause = MOST.min(pause * 2);
         }

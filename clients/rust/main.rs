@@ -65,9 +65,9 @@ async fn tour(client: &Client, country: &str, ids: &[u64], at_least: u64) -> Res
     Ok(true)
 }
 
-async fn watch(client: &Client, after: u64, until: u64) {
-    let take = |changes: Vec<pb::WithheldCountries>, resume_after| {
-        for change in changes {
+async fn watch(client: &Client, position: String, until: u64) {
+    let take = |message: pb::WatchWithholdingsResponse| {
+        for change in message.changes {
             let subject = match change.subject {
                 Some(Subject::AccountId(id)) => format!("account_id {id}"),
                 Some(Subject::PostId(id)) => format!("post_id {id}"),
@@ -75,10 +75,10 @@ async fn watch(client: &Client, after: u64, until: u64) {
             };
             println!("{}", format!("changed {subject}: {}", change.country_codes.join(" ")).trim_end());
         }
-        println!("resume after {resume_after}");
-        resume_after < until
+        println!("resume at {}", message.resume_position);
+        message.resume_after_revision < until
     };
-    client.watch(after, take).await;
+    client.watch(position, take, || println!("forget everything")).await;
 }
 
 #[tokio::main]
@@ -91,7 +91,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (command, first) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
     let numbers = arguments.map(|number| number.parse()).collect::<Result<Vec<u64>, _>>()?;
     if command == "watch" {
-        watch(&client, first.parse()?, numbers.first().copied().unwrap_or(u64::MAX)).await;
+        watch(&client, first, numbers.first().copied().unwrap_or(u64::MAX)).await;
         return Ok(ExitCode::SUCCESS);
     }
     let answered = tour(&client, &first, &numbers, at_least).await?;

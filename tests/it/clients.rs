@@ -13,7 +13,7 @@ use std::time::Duration;
 use withheld::pb::v1 as pb;
 
 use crate::harness::{
-    BINARY, ONE_PERSON, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, serve_on,
+    BINARY, ONE_PERSON, Service, get, mk_accounts, mk_apply, mk_batch, mk_context, mk_journal, mk_order, nth, serve_on,
 };
 use crate::redis::ports::Port;
 use crate::redis::servers::RedisServer;
@@ -293,15 +293,18 @@ async fn watch(client: &Client) {
         service.orders().await.apply_order(order(id, account)).await.unwrap();
     }
     let run = Run::at([&endpoints[0], &endpoints[1]]);
-    let mut child =
-        client.command(&run, &["watch", "0", "4"].map(str::to_owned)).stdout(Stdio::piped()).spawn().unwrap();
+    let until_last = |position: &str| ["watch".to_owned(), position.to_owned(), nth(4).to_string()];
+    let mut child = client.command(&run, &until_last("")).stdout(Stdio::piped()).spawn().unwrap();
     let said = Arc::new(Mutex::new(Vec::new()));
     let reader = {
         let (out, said) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&said));
         std::thread::spawn(move || out.lines().for_each(|line| said.lock().unwrap().push(line.unwrap())))
     };
     let child = Mutex::new(Watcher(child));
-    until("it has been told", async || said.lock().unwrap().iter().any(|line| line == "resume after 2")).await;
+    let second = format!(".{}.", nth(2));
+    let told =
+        async || said.lock().unwrap().iter().any(|line| line.starts_with("resume at ") && line.contains(&second));
+    until("it has been told", told).await;
     service.kill();
     let service = on(&endpoints[1]);
     service.serving().await;
@@ -321,8 +324,24 @@ async fn watch(client: &Client) {
     let mut right = [format!("{LARGEST}: IN"), format!("{PLAIN}: IN"), format!("{PLAIN}:"), format!("{PAST_I64}: IN")];
     right.sort_unstable();
     assert_eq!(changes, right, "{said:#?}");
-    assert!(said.iter().any(|line| line.starts_with("the watch is resumed after revision 2: ")), "{said:#?}");
-    assert_eq!(said.last().unwrap(), "resume after 4", "{said:#?}");
+    let resumed = |line: &String| line.starts_with("the watch is resumed at `") && line.contains(&second);
+    assert!(said.iter().any(resumed), "{said:#?}");
+    let last = said.last().unwrap();
+    assert!(last.starts_with("resume at ") && last.contains(&format!(".{}.", nth(4))), "{said:#?}");
+
+    // A position of another journal: all that was told is forgotten, and told anew.
+    let foreign = format!("{}.{}.{}", "0123456789abcdef".repeat(2), nth(2), "0123456789abcdef");
+    let mut anew = client.command(&run, &until_last(&foreign));
+    let anew = Said::of(tokio::task::spawn_blocking(move || anew.output().unwrap()).await.unwrap());
+    let lines: Vec<&str> = anew.lines.iter().map(String::as_str).collect();
+    let forgot = lines.iter().position(|line| *line == "forget everything");
+    let changed = |line: &&str| line.starts_with("changed ");
+    assert!(forgot.is_some_and(|forgot| !lines[..forgot].iter().any(changed)), "{lines:#?}\n{}", anew.errors);
+    let mut changes: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("changed account_id ")).collect();
+    changes.sort_unstable();
+    let mut right = [format!("{LARGEST}: IN"), format!("{PLAIN}:"), format!("{PAST_I64}: IN")];
+    right.sort_unstable();
+    assert_eq!((changes, anew.code), (right.iter().map(String::as_str).collect(), Some(0)), "{lines:#?}");
 }
 
 fn serve_at(endpoint: &str, journal: &Path) -> Command {

@@ -9,7 +9,6 @@ import {
   type CheckResponse,
   type ListWithheldCountriesResponse,
   type WatchWithholdingsResponse,
-  type WithheldCountries,
 } from "./gen/withheld/v1/visibility.js";
 import { BadRequest, ErrorInfo, Status } from "./gen/google/rpc/status.js";
 
@@ -75,7 +74,7 @@ export class Client {
     };
     this.#service = new VisibilityServiceClient(target, credentials.createInsecure(), options);
     this.#deadlineMs = deadlineMs;
-    this.#consistency = { atLeastRevision: 0n, maxStaleness };
+    this.#consistency = { atLeastRevision: 0n, maxStaleness, journal: "" };
   }
 
   /** The promise of an answer within the deadline. */
@@ -142,25 +141,36 @@ export class Client {
   // [end]
 
   // [quote: watch]
-  /** Gives every change to `take`, until that says no. Whoever stores the changes stores the revision with them. */
+  /**
+   * Gives every message to `take`, until that says no: whoever stores its changes stores its position with them, where it
+   * has one. Calls `forget` where what was told before may not be so: all of it is told anew.
+   */
   async watch(
-    afterRevision: bigint,
-    take: (changes: WithheldCountries[], resumeAfterRevision: bigint) => boolean,
+    position: string,
+    take: (message: WatchWithholdingsResponse) => boolean,
+    forget: () => void,
   ): Promise<void> {
     const least = 100;
     const most = 5_000;
     for (let pause = least; ; pause = Math.min(2 * pause, most)) {
       // No deadline: it goes on for ever. A dead connection is ended by keepalive.
-      const call = this.#service.watchWithholdings({ afterRevision }, new Metadata({ waitForReady: true }));
+      const request = { afterRevision: 0n, resumePosition: position };
+      const call = this.#service.watchWithholdings(request, new Metadata({ waitForReady: true }));
       try {
         for await (const message of call as AsyncIterable<WatchWithholdingsResponse>) {
-          afterRevision = message.resumeAfterRevision;
           pause = least;
-          if (!take(message.changes, afterRevision)) return;
+          // Without one, there is more of the same revision to come.
+          position = message.resumePosition || position;
+          if (!take(message)) return;
         }
       } catch (error) {
-        const problem = JSON.stringify(problemOf(error as ServiceError));
-        console.log(`the watch is resumed after revision ${afterRevision}: ${problem}`);
+        const problem = problemOf(error as ServiceError);
+        if (problem.reason === "FOREIGN_POSITION") {
+          // It is of another journal, or of entries that this one has lost.
+          position = "";
+          forget();
+        }
+        console.log(`the watch is resumed at \`${position}\`: ${JSON.stringify(problem)}`);
       } finally {
         // Cancelling is told as an error, which nobody waits for any more.
         call.on("error", () => {});

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Client, type Verdict } from "./client.js";
 import { Liveness } from "./gen/withheld/v1/common.js";
+import type { WatchWithholdingsResponse } from "./gen/withheld/v1/visibility.js";
 
 function words(verdict: Verdict): string {
   if (verdict.answer === "unknown") {
@@ -36,15 +37,16 @@ async function tour(client: Client, country: string, ids: bigint[], atLeast: big
   return true;
 }
 
-async function watch(client: Client, after: bigint, until: bigint): Promise<void> {
-  await client.watch(after, (changes, resumeAfter) => {
+async function watch(client: Client, position: string, until: bigint): Promise<void> {
+  const take = ({ changes, resumePosition, resumeAfterRevision }: WatchWithholdingsResponse) => {
     for (const { subject, countryCodes } of changes) {
       const kind = subject?.$case === "postId" ? "post_id" : "account_id";
       console.log(`changed ${kind} ${subject?.value}: ${countryCodes.join(" ")}`.trimEnd());
     }
-    console.log(`resume after ${resumeAfter}`);
-    return resumeAfter < until;
-  });
+    console.log(`resume at ${resumePosition}`);
+    return resumeAfterRevision < until;
+  };
+  await client.watch(position, take, () => console.log("forget everything"));
 }
 
 function setting(name: string): string {
@@ -62,7 +64,7 @@ const client = new Client(
   { seconds: BigInt(Math.floor(staleness / 1000)), nanos: (staleness % 1000) * 1_000_000 },
 );
 if (command === "watch") {
-  await watch(client, BigInt(rest[0]!), BigInt(rest[1]!));
+  await watch(client, rest[0]!, BigInt(rest[1]!));
 } else {
   const [country, ...ids] = rest;
   const answered = await tour(client, country!, ids.map(BigInt), BigInt(setting("AT_LEAST_REVISION")));

@@ -32,7 +32,6 @@ import withheld.v1.Visibility.CheckResponse;
 import withheld.v1.Visibility.ListWithheldCountriesRequest;
 import withheld.v1.Visibility.WatchWithholdingsRequest;
 import withheld.v1.Visibility.WatchWithholdingsResponse;
-import withheld.v1.Visibility.WithheldCountries;
 import withheld.v1.VisibilityServiceGrpc;
 import withheld.v1.VisibilityServiceGrpc.VisibilityServiceBlockingStub;
 
@@ -189,18 +188,22 @@ public final class Client implements AutoCloseable {
   // [end]
 
   // [quote: watch]
-  /** Takes changes; whoever stores them stores the revision with them. Says whether to go on. */
+  /** Who is told. */
   public interface Taker {
-    boolean take(List<WithheldCountries> changes, long resumeAfterRevision);
+    /** Whether to go on. Whoever stores the changes stores the position with them, where there is one. */
+    boolean take(WatchWithholdingsResponse message);
+
+    /** What was told before may not be so: all of it is told anew. */
+    void forget();
   }
 
-  /** Gives every change to the taker, until that says no. */
-  public void watch(long after, Taker taker) throws InterruptedException {
+  /** Gives every message to the taker, until that says no. */
+  public void watch(String position, Taker taker) throws InterruptedException {
     final long least = 100;
     final long most = 5_000;
     long pause = least;
     while (true) {
-      WatchWithholdingsRequest request = WatchWithholdingsRequest.newBuilder().setAfterRevision(after).build();
+      WatchWithholdingsRequest request = WatchWithholdingsRequest.newBuilder().setResumePosition(position).build();
       // A call that is read no further is cancelled with its context.
       io.grpc.Context.CancellableContext context = io.grpc.Context.current().withCancellation();
       io.grpc.Context before = context.attach();
@@ -209,15 +212,23 @@ public final class Client implements AutoCloseable {
         var messages = stub.watchWithholdings(request);
         while (messages.hasNext()) {
           WatchWithholdingsResponse message = messages.next();
-          after = message.getResumeAfterRevision();
           pause = least;
-          if (!taker.take(message.getChangesList(), after)) {
+          // Without one, there is more of the same revision to come.
+          if (!message.getResumePosition().isEmpty()) {
+            position = message.getResumePosition();
+          }
+          if (!taker.take(message)) {
             return;
           }
         }
       } catch (StatusRuntimeException e) {
-        String resumed = Long.toUnsignedString(after);
-        System.out.println("the watch is resumed after revision " + resumed + ": " + Problem.of(e));
+        Problem problem = Problem.of(e);
+        if (problem.reason().equals("FOREIGN_POSITION")) {
+          // It is of another journal, or of entries that this one has lost.
+          position = "";
+          taker.forget();
+        }
+        System.out.println("the watch is resumed at `" + position + "`: " + problem);
       } finally {
         context.detach(before);
         context.cancel(null);

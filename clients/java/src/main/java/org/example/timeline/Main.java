@@ -10,6 +10,7 @@ import java.util.List;
 import org.example.timeline.Client.Known;
 import org.example.timeline.Client.Verdict;
 import withheld.v1.Common.Liveness;
+import withheld.v1.Visibility.WatchWithholdingsResponse;
 import withheld.v1.Visibility.WithheldCountries;
 
 /** Asks a running service everything a timeline service asks: see clients/README.md for what it reads and prints. */
@@ -70,13 +71,21 @@ public final class Main {
     return ("changed " + subject + ": " + String.join(" ", change.getCountryCodesList())).stripTrailing();
   }
 
-  private static void watch(Client client, long after, long until) throws InterruptedException {
+  private static void watch(Client client, String position, long until) throws InterruptedException {
     client.watch(
-        after,
-        (changes, resumeAfter) -> {
-          changes.forEach(change -> System.out.println(words(change)));
-          System.out.println("resume after " + Long.toUnsignedString(resumeAfter));
-          return Long.compareUnsigned(resumeAfter, until) < 0;
+        position,
+        new Client.Taker() {
+          @Override
+          public boolean take(WatchWithholdingsResponse message) {
+            message.getChangesList().forEach(change -> System.out.println(words(change)));
+            System.out.println("resume at " + message.getResumePosition());
+            return Long.compareUnsigned(message.getResumeAfterRevision(), until) < 0;
+          }
+
+          @Override
+          public void forget() {
+            System.out.println("forget everything");
+          }
         });
   }
 
@@ -84,7 +93,7 @@ public final class Main {
     return Duration.ofMillis(Long.parseLong(System.getenv(variable)));
   }
 
-  /** As `tour COUNTRY ID...` or `watch AFTER UNTIL`. */
+  /** As `tour COUNTRY ID...` or `watch POSITION UNTIL`. */
   public static void main(String[] arguments) throws IOException, InterruptedException {
     Client.ListResolver.register();
     String target = "list:///" + System.getenv("ENDPOINTS");
@@ -93,7 +102,7 @@ public final class Main {
     try (var client =
         new Client(target, serviceConfig, milliseconds("DEADLINE_MS"), milliseconds("MAX_STALENESS_MS"))) {
       if (arguments[0].equals("watch")) {
-        watch(client, Long.parseUnsignedLong(arguments[1]), Long.parseUnsignedLong(arguments[2]));
+        watch(client, arguments[1], Long.parseUnsignedLong(arguments[2]));
       } else {
         List<Long> ids = Arrays.stream(arguments).skip(2).map(Long::parseUnsignedLong).toList();
         answered = tour(client, arguments[1], ids, Long.parseUnsignedLong(System.getenv("AT_LEAST_REVISION")));
