@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{apply, look, make_journal, mk_dir, on, refused, refused_at_once, serving_on};
 use super::create;
+use super::{apply, look, make_journal, mk_dir, on, refused, refused_at_once, serving_on};
 use crate::harness::{Service, nth};
 use crate::redis::acl::{SERVICE, ServiceUser};
 use crate::redis::servers::RedisServer;
