@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::fault::FaultReason;
@@ -181,6 +182,24 @@ pub async fn run(
     }
 }
 
+/// Publishes what a local snapshot says as time goes on, until the journal has been folded.
+async fn keep_time(replica: Replica, mut state: State, hash: Hash, mut index: Index, mut due: Option<Timestamp>) {
+    let mut retired = Vec::new();
+    while let Some(at) = due {
+        replica.0.clock.sleep_until(at).await;
+        let now = replica.0.clock.now();
+        let advancing = compute::begin(move || {
+            let snapshot = index.advance(&state, &[], now);
+            (state, index, snapshot)
+        });
+        let Ok((same, advanced, snapshot)) = advancing.await else {
+            return error!("the index broke off: what a snapshot says is served as of before");
+        };
+        (state, index, due) = (same, advanced, snapshot.valid_until());
+        replica.publish(Published { index: snapshot, state: state.clone(), hash }, &mut retired);
+    }
+}
+
 /// A shared snapshot being held against the journal.
 struct Verification {
     folding: JoinHandle<Result<State, ReplicaError>>,
@@ -223,6 +242,8 @@ struct Following {
     snapshots: Snapshots,
     lineage: Lineage,
     retired: Vec<Arc<Published>>,
+    /// Has time go on for what is served before the journal has been folded.
+    time: Option<AbortOnDropHandle<()>>,
     /// When an order starts or ends by itself next. Boundaries count once the journal is folded.
     due: Option<Timestamp>,
     /// What of the index is to be put in order, from when on by the monotonic clock.
@@ -244,6 +265,7 @@ impl Following {
             snapshots,
             lineage,
             retired: Vec::new(),
+            time: None,
             due: None,
             untidy: None,
             level_before: false,
@@ -261,9 +283,13 @@ impl Following {
             local = self.snapshots.local().await;
             if let Some((state, position)) = &local {
                 let now = self.replica.0.clock.now();
-                let index = Index::default().rebuild(state, now);
-                let published = Published { index, state: state.clone(), hash: position.hash };
+                let mut index = Index::default();
+                let snapshot = index.rebuild(state, now);
+                let due = snapshot.valid_until();
+                let published = Published { index: snapshot, state: state.clone(), hash: position.hash };
                 self.replica.publish(published, &mut self.retired);
+                let going_on = keep_time(self.replica.clone(), state.clone(), position.hash, index, due);
+                self.time = Some(AbortOnDropHandle::new(tokio::spawn(going_on)));
                 // When it was level last is not known: surely when it took its last entry.
                 self.replica.level_since(now.duration_since(state.at()).unsigned_abs());
                 warn!(revision = %position.revision, "serving from the snapshot until the journal is in reach");
@@ -429,6 +455,11 @@ impl Following {
         });
         let (fold, index) = settled.await.map_err(|_| ReplicaError::BrokenOff)?;
         self.level_before = true;
+        // Nothing older is published after what the journal says.
+        if let Some(time) = self.time.take() {
+            time.abort();
+            let _ = time.await;
+        }
         self.publish(&fold, index);
         info!(revision = %fold.state.revision(), orders = fold.state.orders().len(), "level with the journal");
         Ok(fold)
