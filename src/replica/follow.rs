@@ -19,7 +19,9 @@ use crate::clock::jittered;
 use crate::compute;
 use crate::domain::state::{State, Touched};
 use crate::index::{Index, Snapshot};
-use crate::journal::{Batch, Damage, FollowError, Follower, Hash, Journal, JournalReader, Position, StoredEntry};
+use crate::journal::{
+    Batch, Damage, FollowError, Follower, Hash, Journal, JournalName, JournalReader, Position, StoredEntry,
+};
 use crate::machine;
 use crate::metrics;
 use crate::record::decode;
@@ -256,6 +258,8 @@ struct Following {
     told: Option<(String, Duration)>,
     /// When it was written down last how far the journal has been followed, and how far.
     kept: (Duration, Position),
+    /// At most one at a time writes that down.
+    keeping: Option<JoinHandle<()>>,
 }
 
 impl Following {
@@ -273,6 +277,7 @@ impl Following {
             not_before: Duration::ZERO,
             told: None,
             kept: (Duration::ZERO, Position::START),
+            keeping: None,
         }
     }
 
@@ -480,13 +485,12 @@ impl Following {
         let Some(name) = self.replica.journal_name() else { return };
         self.snapshots.keep(&fold.state, fold.hash, Some(name), now);
         let first = self.kept.1 == Position::START;
-        if position != self.kept.1 && (first || now.saturating_sub(self.kept.0) >= KEEP_EVERY) {
+        let busy = self.keeping.as_ref().is_some_and(|keeping| !keeping.is_finished());
+        if position != self.kept.1 && !busy && (first || now.saturating_sub(self.kept.0) >= KEEP_EVERY) {
             self.kept = (now, position);
             let lineage = self.lineage.clone();
-            let keeping = compute::begin(move || lineage.keep(name, position));
-            if let Ok(Err(error)) = keeping.await {
-                warn!(error = causes(&error), "not written down how far the journal was followed");
-            }
+            // Beside, for whoever waits for the next entries is not to wait for a disk.
+            self.keeping = Some(compute::begin(move || keep(&lineage, name, position)));
         }
     }
 
@@ -515,16 +519,23 @@ impl Following {
         }
     }
 
-    async fn close(self, mut fold: Fold) -> Result<(), ReplicaError> {
+    async fn close(mut self, mut fold: Fold) -> Result<(), ReplicaError> {
         fold.state.settle();
+        if let Some(keeping) = self.keeping.take() {
+            keeping.await.map_err(|_| ReplicaError::BrokenOff)?;
+        }
         let (name, position) = (self.replica.journal_name(), fold.position());
         if let Some(name) = name.filter(|_| self.level_before && position != self.kept.1) {
             let lineage = self.lineage;
-            let keeping = compute::begin(move || lineage.keep(name, position));
-            if let Ok(Err(error)) = keeping.await {
-                warn!(error = causes(&error), "not written down how far the journal was followed");
-            }
+            compute::begin(move || keep(&lineage, name, position)).await.map_err(|_| ReplicaError::BrokenOff)?;
         }
         self.snapshots.close(fold.state, fold.hash, name).await
+    }
+}
+
+/// Writes down how far a journal has been followed.
+fn keep(lineage: &Lineage, name: JournalName, at: Position) {
+    if let Err(error) = lineage.keep(name, at) {
+        warn!(error = causes(&error), "not written down how far the journal was followed");
     }
 }
