@@ -123,8 +123,8 @@ pub(super) struct Session {
     certain_at: AtomicI64,
     /// How many of its replicas it has heard of within the last seconds.
     replicas: AtomicUsize,
-    /// How far the server's clock is ahead of this machine's, in microseconds; [`NEVER`]: not known.
-    clock_ahead: AtomicI64,
+    /// The server's date less this machine's monotonic clock, in microseconds; [`NEVER`]: not known.
+    date_offset: AtomicI64,
 }
 
 /// What a session begins with.
@@ -157,7 +157,7 @@ impl Session {
             state: watch::Sender::new(SessionState::InDoubt(Doubt::Unexamined)),
             certain_at: AtomicI64::new(NEVER),
             replicas: AtomicUsize::new(0),
-            clock_ahead: AtomicI64::new(NEVER),
+            date_offset: AtomicI64::new(NEVER),
         };
         session.take_info(info);
         session
@@ -166,8 +166,8 @@ impl Session {
     /// Takes in what the server has just said of itself.
     pub(super) fn take_info(&self, info: &ServerInfo) {
         self.replicas.store(info.in_touch, Ordering::Relaxed);
-        let ahead = if info.clock_micros == 0 { NEVER } else { info.clock_micros - self.clock.now().as_microsecond() };
-        self.clock_ahead.store(ahead, Ordering::Relaxed);
+        let offset = if info.clock_micros == 0 { NEVER } else { info.clock_micros - self.monotonic() };
+        self.date_offset.store(offset, Ordering::Relaxed);
     }
 
     /// A majority of the voters names it as the primary, or did when they were asked, at a time of the monotonic clock.
@@ -223,10 +223,16 @@ impl Session {
         self.replicas.load(Ordering::Relaxed)
     }
 
-    /// How far the server's clock is ahead of this machine's: negative if it is behind. `None`: not known.
+    fn monotonic(&self) -> i64 {
+        i64::try_from(self.clock.monotonic().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// How far the server's clock is ahead of this machine's: negative if it is behind. `None`: not known. A date that was set
+    /// since the server was asked counts at once.
     pub(super) fn clock_ahead(&self) -> Option<jiff::SignedDuration> {
-        let micros = self.clock_ahead.load(Ordering::Relaxed);
-        (micros != NEVER).then(|| jiff::SignedDuration::from_micros(micros))
+        let offset = self.date_offset.load(Ordering::Relaxed);
+        let ahead = || self.monotonic().saturating_add(offset).saturating_sub(self.clock.now().as_microsecond());
+        (offset != NEVER).then(|| jiff::SignedDuration::from_micros(ahead()))
     }
 
     /// How long ago it was the primary by the word of a majority of the voters; `None` if for too long.
