@@ -1,4 +1,4 @@
-.PHONY: run test soak model fuzz verify verify-deploy try-deploy try-image load load-faults demo bench instructions
+.PHONY: run test soak model simulate fuzz verify verify-deploy try-deploy try-image load load-faults demo bench instructions
 
 # Build the release and serve on loopback with the SQLite journal under withheld-data/.
 run:
@@ -18,6 +18,13 @@ soak:
 # where a rule is missing. Takes about half an hour, and up to 2 GiB.
 model:
 	cargo test --locked --test model -- --include-ignored --nocapture --test-threads 1
+# A million simulated histories of desks and replicas on a journal with every fault (tests/simulation), on all cores, from a
+# seed that is another one each time and printed; FIRST=0 to choose it, HISTORIES=1000 for fewer.
+HISTORIES ?= 1000000
+FIRST ?= $(shell date +%s)000000
+simulate:
+	WITHHELD_SIMULATIONS=$(HISTORIES) WITHHELD_SIMULATION_FIRST=$(FIRST) \
+	  cargo test --locked --test simulation histories -- --nocapture
 
 # The fuzz targets, led by coverage, each for so many MINUTES; TARGETS="certificates jwts" for some of them: fuzz/README.md.
 MINUTES ?= 1

@@ -121,6 +121,7 @@ fn replace(run: &mut Run) {
         }
     };
     world.replace(Arc::clone(&after));
+    world.server.replaced = true;
     world.takeovers += 1;
     // Who has never seen what is gone cannot know better.
     world.ledger.set_aside(|at| !has(&after, at));

@@ -52,9 +52,10 @@ impl Ledger {
         self.requests[request].tries.len() - 1
     }
 
-    /// An entry is acknowledged.
-    pub fn acknowledge(&mut self, position: Position, at: Duration) {
-        self.owed.push(Owed { position, at });
+    /// An entry is acknowledged; it may be of a journal that has been replaced meanwhile.
+    pub fn acknowledge(&mut self, position: Position, at: Duration, replaced: bool) {
+        let owed = if replaced { &mut self.aside } else { &mut self.owed };
+        owed.push(Owed { position, at });
     }
 
     /// What was acknowledged and never given up, in the order of that.

@@ -167,7 +167,6 @@ impl Port {
     }
 
     fn may_append(&self) -> Result<(), AppendError> {
-        let skew = self.clock.now().duration_since(self.shared.clock.now()).unsigned_abs();
         let now = self.shared.now();
         let mut world = self.shared.lock();
         let refusal = world.faults.refusal;
@@ -179,9 +178,6 @@ impl Port {
         }
         if world.server.in_doubt {
             return Err(AppendError::InDoubt("the journal may lack entries".to_owned()));
-        }
-        if skew > MAX_SKEW {
-            return Err(AppendError::ClockOff(format!("the date is off by {skew:?}")));
         }
         if world.happens(refusal) {
             let few = world.rng.bool();
@@ -311,6 +307,10 @@ impl Journal for Port {
         if self.is_down() {
             return Err(AppendError::Unavailable("no connection".into()));
         }
+        let skew = self.clock.now().duration_since(self.shared.clock.now()).unsigned_abs();
+        if skew > MAX_SKEW {
+            return Err(AppendError::ClockOff(format!("the date is off by {skew:?}")));
+        }
         if !self.travel().await {
             return Err(AppendError::Indeterminate("the line went dead".into()));
         }
@@ -329,7 +329,7 @@ impl Journal for Port {
         }
         if let Ok(at) = &outcome {
             let now = self.shared.now();
-            self.shared.lock().ledger.acknowledge(*at, now);
+            self.shared.lock().acknowledge(*at, now);
         }
         outcome
     }

@@ -48,7 +48,7 @@ fn heal(run: &mut Run) {
         let now = shared.now();
         let mut world = shared.lock();
         world.healed = true;
-        world.server.down_until = Duration::ZERO;
+        (world.server.down_until, world.server.replaced) = (Duration::ZERO, false);
         if let Some(backup) = run.backup.take() {
             if world.rng.bool() {
                 // The journal is put back: what others wrote meanwhile is given up.

@@ -75,6 +75,8 @@ pub struct Server {
     /// Something else was found where entries were to be put back.
     pub sealed: bool,
     pub down_until: Duration,
+    /// Other entries stand in the place of those there were, and nobody has been told.
+    pub replaced: bool,
 }
 
 /// Everything that is true, changed in one step at a time.
@@ -117,13 +119,8 @@ impl Shared {
     pub fn new(seed: u64, lie: Option<Lie>, tell: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let faults = Faults::draw(&mut rng);
-        let server = Server {
-            entries: Path::default(),
-            committed: 0,
-            in_doubt: false,
-            sealed: false,
-            down_until: Duration::ZERO,
-        };
+        let (entries, committed, down_until) = (Path::default(), 0, Duration::ZERO);
+        let server = Server { entries, committed, in_doubt: false, sealed: false, down_until, replaced: false };
         let world = World {
             rng,
             faults,
@@ -232,6 +229,14 @@ impl World {
         let at = payloads.iter().fold(self.end(), |at, payload| self.chain.extend(at, payload.clone()));
         self.server.entries = self.chain.path(at).expect("it was just made");
         at
+    }
+
+    /// An entry is acknowledged to a desk. That may be late: it may have been given up meanwhile.
+    pub fn acknowledge(&mut self, position: Position, now: Duration) {
+        let is_there = has(&self.server.entries, position);
+        if !self.chain.is_given_up(position) {
+            self.ledger.acknowledge(position, now, self.server.replaced && !is_there);
+        }
     }
 
     /// A person says that what the server has is what counts: whatever else was acknowledged is given up.
