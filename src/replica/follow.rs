@@ -12,15 +12,16 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::fault::FaultReason;
-use super::lineage::{Known, Lineage, verify_lineage};
+use super::lineage::{Foreign, Known, Lineage, verify_lineage};
 use super::snapshots::{Chosen, fold_up_to};
 use super::{Published, Replica, ReplicaError, Snapshots};
 use crate::clock::jittered;
 use crate::compute;
+use crate::domain::ids::Revision;
 use crate::domain::state::{State, Touched};
 use crate::index::{Index, Snapshot};
 use crate::journal::{
-    Batch, Damage, FollowError, Follower, Hash, Journal, JournalName, JournalReader, Position, StoredEntry,
+    Batch, Damage, FollowError, Follower, Hash, Journal, JournalName, JournalReader, Position, ReadError, StoredEntry,
 };
 use crate::machine;
 use crate::metrics;
@@ -147,7 +148,7 @@ pub async fn run(
         };
         let (now, loading) = (following.replica.0.clock.now(), !following.level_before);
         if !entries.is_empty() || level.is_none() {
-            let latest = now.checked_add(following.replica.0.max_ahead).unwrap_or(now);
+            let latest = following.latest();
             let folded = compute::begin(move || {
                 // Where entries come one after another for ever, there is never nothing else to do.
                 if fold.state.untidy() == Some(Changes::Many) {
@@ -177,6 +178,9 @@ pub async fn run(
         }
         if let Some(age) = level {
             if loading {
+                if !following.is_still_known(&*journal).await? {
+                    continue;
+                }
                 fold = following.loaded(fold).await?;
             }
             following.level(&fold, read_at.saturating_sub(age), &*journal).await;
@@ -243,6 +247,8 @@ struct Following {
     replica: Replica,
     snapshots: Snapshots,
     lineage: Lineage,
+    /// What was known of the journal at the start.
+    known: Vec<Known>,
     retired: Vec<Arc<Published>>,
     /// Has time go on for what is served before the journal has been folded.
     time: Option<AbortOnDropHandle<()>>,
@@ -268,6 +274,7 @@ impl Following {
             replica,
             snapshots,
             lineage,
+            known: Vec::new(),
             retired: Vec::new(),
             time: None,
             due: None,
@@ -316,8 +323,11 @@ impl Following {
                 Some(taken) if known.iter().any(|one| one.position == taken.1) => Some(taken),
                 Some(_) | None => self.snapshots.local().await,
             };
-            match self.snapshots.choose(from, journal).await {
-                Ok(start) => return Ok(start),
+            match self.snapshots.choose(from, journal, self.latest()).await {
+                Ok(start) => {
+                    self.known = known;
+                    return Ok(start);
+                }
                 Err(error) if error.is_retryable() => self.out_of_reach(&error),
                 Err(error) => return Err(error.into()),
             }
@@ -350,6 +360,29 @@ impl Following {
         }
         self.in_reach();
         Ok(true)
+    }
+
+    /// Whether the journal that was loaded is the one known here. **One-history**: it may have been replaced after that was asked
+    /// first, and before it was read.
+    async fn is_still_known(&mut self, journal: &dyn JournalReader) -> Result<bool, ReplicaError> {
+        match verify_lineage(&self.known, journal).await {
+            Ok(None) => Ok(true),
+            Ok(Some(Foreign { known, found })) => {
+                let end = found.map_or(Revision::START, |(_, at)| at.revision);
+                Err(ReadError::Diverged { revision: known.position.revision, end }.into())
+            }
+            Err(error) if error.is_retryable() => {
+                self.out_of_reach(&error);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The latest time that an entry may have been written at, to be adopted now.
+    fn latest(&self) -> Timestamp {
+        let now = self.replica.0.clock.now();
+        now.checked_add(self.replica.0.max_ahead).unwrap_or(now)
     }
 
     fn stand_still(&mut self, reason: FaultReason, why: String) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -95,7 +96,8 @@ impl Snapshots {
     }
 
     /// The state to begin with and the entry it was taken after: of a snapshot whose entry the journal has, or an empty state
-    /// and the beginning. What the local one says has been held against the journal by the lineage.
+    /// and the beginning. What the local one says has been held against the journal by the lineage. One that others share may
+    /// not have been taken later than `latest`.
     ///
     /// # Errors
     /// If the journal cannot be read now, or has another entry than the local snapshot was taken after.
@@ -103,12 +105,13 @@ impl Snapshots {
         &mut self,
         local: Option<Taken>,
         journal: &dyn JournalReader,
+        latest: Timestamp,
     ) -> Result<Chosen, ReadError> {
         if let Some((_, position)) = &local {
             has_entry(*position, journal).await?;
         }
         let have = local.as_ref().map_or(0, |(_, position)| position.revision.get());
-        let (chosen, shared) = match self.fetched(have, journal).await? {
+        let (chosen, shared) = match self.fetched(have, journal, latest).await? {
             Some((taken, file)) => (Some(taken), Some(file)),
             None => (local, None),
         };
@@ -125,6 +128,7 @@ impl Snapshots {
         &self,
         have: u64,
         journal: &dyn JournalReader,
+        latest: Timestamp,
     ) -> Result<Option<(Taken, SnapshotFile)>, ReadError> {
         let (Some(store), Some(file)) = (&self.store, &self.file) else { return Ok(None) };
         let newest = store.newest().await?;
@@ -141,6 +145,11 @@ impl Snapshots {
             }
         }
         let Some(taken) = read(fetched.clone()).await else { return Ok(None) };
+        // Bounded-clock: what would not be adopted entry by entry is not adopted at once.
+        if taken.0.at() > latest {
+            warn!(at = %taken.0.at(), "the shared snapshot is from the future, or this machine's clock is behind: not used");
+            return Ok(None);
+        }
         match has_entry(taken.1, journal).await {
             Ok(()) => Ok(Some((taken, fetched))),
             Err(error @ ReadError::Diverged { .. }) => {
