@@ -128,8 +128,8 @@ class Client:
 
     # [quote: watch]
     def watch(self, position: str, take, forget, stop: threading.Event) -> None:
-        """Gives every message to `take(message)` until `stop` is set: whoever stores its changes stores its position with
-        them, where it has one. Calls `forget()` where what was told before may not be so: all of it is told anew."""
+        """Gives every message to `take(message)` until `stop` is set: whoever stores its changes stores its position
+        with them, where it has one. Calls `forget()` where what was told before may not be so: all is told anew."""
         pause = 0.1
         while not stop.is_set():
             request = visibility_pb2.WatchWithholdingsRequest(resume_position=position)

@@ -316,7 +316,7 @@ async fn watch(client: &Client) {
 
     until("it has ended", async || child.lock().unwrap().0.try_wait().unwrap().is_some()).await;
     reader.join().unwrap();
-    let said = said.lock().unwrap();
+    let said = said.lock().unwrap().clone();
     assert!(child.lock().unwrap().0.wait().unwrap().success(), "{said:#?}");
     let mut changes: Vec<&str> = said.iter().filter_map(|line| line.strip_prefix("changed account_id ")).collect();
     changes.sort_unstable();
