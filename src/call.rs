@@ -6,8 +6,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, HeaderName, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
+use tonic::Status;
 use tracing::Span;
 
 /// The header or trailer that tells how a call went.
@@ -18,6 +19,17 @@ pub const CODES: usize = 17;
 const CANCELLED: usize = 1;
 /// It ended without saying how.
 const UNKNOWN: usize = 2;
+
+/// What ends a call that goes wrong after its answer has begun.
+#[must_use]
+pub fn trailers_of(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // It fails for metadata that are no header, which ours are.
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("2"));
+    }
+    trailers
+}
 
 /// Somebody who wants to know how a call ends.
 pub trait Observer {

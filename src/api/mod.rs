@@ -8,6 +8,7 @@ mod deadline;
 mod direct;
 mod explain;
 mod journal;
+mod limits;
 mod orders;
 mod page;
 mod parse;
@@ -36,10 +37,11 @@ pub use audit::Audit;
 pub use deadline::Deadlines;
 pub use direct::{Queries, into_tonic};
 pub use journal::Journals;
+pub use limits::LIMITS;
 pub use orders::Orders;
 pub use protection::Protections;
 pub use report::Reports;
-pub use status::{too_much_held, too_slow, turned_away};
+pub use status::turned_away;
 pub use visibility::Visibility;
 
 /// The longest wait for a revision.

@@ -81,8 +81,14 @@ pub(super) enum ServiceError {
     DeadlinePassed,
     CutOff,
     Refused(Refusal),
-    TooMuchHeld,
-    TooSlow,
+    RequestMemory,
+    ResponseMemory,
+    RequestTooSlow,
+    UnknownEncoding(String),
+    TooLargeUnpacked {
+        limit: usize,
+    },
+    MalformedCompression,
     TooManyWatches {
         limit: usize,
     },
@@ -204,20 +210,6 @@ impl Answer {
     }
 }
 
-/// What is said when more of requests would be held than there may be.
-#[must_use]
-pub fn too_much_held() -> Status {
-    metrics::shed(Shed::RequestBytes);
-    ServiceError::TooMuchHeld.into()
-}
-
-/// What is said to who sends a request too slowly.
-#[must_use]
-pub fn too_slow() -> Status {
-    metrics::shed(Shed::SlowRequest);
-    ServiceError::TooSlow.into()
-}
-
 /// What somebody is told who is turned away: not why nobody knows it, which would help to guess.
 #[must_use]
 pub fn turned_away(refusal: Refusal) -> http::Response<tonic::body::Body> {
@@ -302,13 +294,29 @@ impl From<ServiceError> for Status {
                 let message = "the call's own deadline has passed; a command may have been written: send it again under its request_id";
                 answer(Code::DeadlineExceeded, Reason::DeadlinePassed, message)
             }
-            ServiceError::TooMuchHeld => {
+            ServiceError::RequestMemory => {
                 let message = "the service holds as much of requests as it may: nothing was changed";
                 answer(Code::ResourceExhausted, Reason::Overloaded, message).retry(soon)
             }
-            ServiceError::TooSlow => {
+            ServiceError::ResponseMemory => {
+                let message = "the service holds as many answers that nobody has read as it may, so no large one is given";
+                answer(Code::ResourceExhausted, Reason::Overloaded, message).retry(soon)
+            }
+            ServiceError::RequestTooSlow => {
                 let message = "the request has not arrived in time: all of it within 10 s, and a second more for each KiB that has come";
                 answer(Code::DeadlineExceeded, Reason::DeadlinePassed, message)
+            }
+            ServiceError::UnknownEncoding(name) => {
+                let message = format!("requests compressed by `{name}` are not taken: use gzip, zstd or none");
+                answer(Code::Unimplemented, Reason::UnknownEncoding, message).with("encoding", name)
+            }
+            ServiceError::TooLargeUnpacked { limit } => {
+                let message = format!("a message is, unpacked, larger than {limit} bytes: send less in one message");
+                answer(Code::ResourceExhausted, Reason::MessageTooLarge, message).with("limit", limit)
+            }
+            ServiceError::MalformedCompression => {
+                let message = "a message is not compressed as its `grpc-encoding` says";
+                answer(Code::InvalidArgument, Reason::MalformedCompression, message)
             }
             ServiceError::TooManyWatches { limit } => {
                 let message = format!("this connection has {limit} watches, which is the limit: end one, or open another connection");

@@ -21,6 +21,7 @@ use crate::domain::due::{self, Deadline};
 use crate::domain::ids::Revision;
 use crate::domain::order::OrderState;
 use crate::journal::{AppendError, Position};
+use crate::net::ResponseMemory;
 use crate::readiness::Readiness;
 use crate::replica::{FaultReason, Published, Replica};
 
@@ -83,13 +84,15 @@ metrics! {
     CHECKPOINT_FAILURES = Counter "withheld_checkpoint_failures_total"
         "How often a checkpoint was due and none was written, or the last one did not hold against the journal.";
     INDEX_BYTES = Gauge "withheld_index_bytes" "Memory of the index that queries are answered from.";
+    RESPONSE_UNREAD = Gauge "withheld_response_unread_bytes"
+        "Bytes of answers that their clients have not read, of all connections that have more than 16 KiB of them.";
     CONNECTIONS = Gauge "withheld_connections" "Open gRPC connections, by listener.";
     ACCEPT_ERRORS = Counter "withheld_accept_errors_total"
         "How often a connection could not be accepted, for want of descriptors for example, by listener.";
     HANDSHAKES_FAILED = Counter "withheld_tls_handshakes_failed_total" "TLS handshakes that came to nothing, by listener.";
     REFUSED = Counter "withheld_refused_total" "Calls of who may not make them, by listener and why: unknown, forbidden, too_often, not_grpc.";
     SHEDS = Counter "withheld_sheds_total"
-        "What was refused or ended because there was too much of it: connections, commands, watchers, staged lists, items of a list, bytes of requests, slow requests, watches.";
+        "What was refused or ended because there was too much of it: connections, commands, watchers, staged lists, items of a list, bytes of requests, slow requests, watches, bytes of unread answers.";
     BUILD_INFO = Gauge "withheld_build_info" "Always 1; the version is a label.";
 }
 
@@ -147,8 +150,9 @@ struct Metrics {
     checkpoint_time: Gauge,
     checkpoint_failures: Counter,
     index_bytes: Gauge,
+    response_unread: Gauge,
     doors: [Doorkeeping; 3],
-    sheds: [Counter; 7],
+    sheds: [Counter; 8],
     /// Of the listeners for queries and for operators, by [`Why`].
     refused: [[Counter; 4]; 2],
 }
@@ -197,6 +201,7 @@ impl Metrics {
             checkpoint_time: metrics::gauge!(CHECKPOINT_TIME.name),
             checkpoint_failures: metrics::counter!(CHECKPOINT_FAILURES.name),
             index_bytes: metrics::gauge!(INDEX_BYTES.name),
+            response_unread: metrics::gauge!(RESPONSE_UNREAD.name),
             doors: ["queries", "admin", "http"].map(Doorkeeping::registered),
             refused: ["queries", "admin"].map(|listener| {
                 ["unknown", "forbidden", "too_often", "not_grpc"]
@@ -373,6 +378,8 @@ pub struct Tallies {
     pub calls: calls::Calls,
     /// Verdicts, by country.
     pub verdicts: verdicts::Verdicts,
+    /// Answers that nobody has read.
+    pub responses: ResponseMemory,
 }
 
 /// What Prometheus reads before a metric's values.
@@ -398,6 +405,7 @@ pub fn render(replica: &Replica, readiness: Readiness, tallies: &Tallies) -> Str
 
         all.subjects.iter().zip(view.subjects).for_each(|(gauge, count)| gauge.set(count as f64));
         all.index_bytes.set(view.index_bytes as f64);
+        all.response_unread.set(tallies.responses.unread() as f64);
         all.orders.iter().zip(view.orders).for_each(|(gauge, count)| gauge.set(count as f64));
         all.overdue.iter().zip(view.overdue).for_each(|(gauge, count)| gauge.set(count as f64));
         all.approvals.set(view.approvals as f64);

@@ -19,11 +19,13 @@ pub enum Shed {
     SlowRequest,
     /// A connection had many watches already.
     Watch,
+    /// Bytes of answers that nobody had read.
+    ResponseBytes,
 }
 
 impl Shed {
     /// What, and at which listener, in the order of the variants.
-    pub(super) const ALL: [(&str, &str); 7] = [
+    pub(super) const ALL: [(&str, &str); 8] = [
         ("command", "admin"),
         ("watcher", "queries"),
         ("staged_list", "admin"),
@@ -31,6 +33,7 @@ impl Shed {
         ("request_bytes", "any"),
         ("slow_request", "any"),
         ("watch", "queries"),
+        ("response_bytes", "any"),
     ];
 }
 

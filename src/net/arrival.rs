@@ -9,12 +9,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
+use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 
-use super::bounds::Bounds;
-use super::unread::Unread;
+use super::backpressure::ResponseBackpressure;
+use super::limits::RequestLimits;
 
 /// How long all of it may take, if it is small.
 const TIME: Duration = Duration::from_secs(10);
@@ -26,7 +27,7 @@ const FOR_UNREAD: Duration = Duration::from_mins(1);
 
 /// A request's body, on its way. Most are there when they are first asked for, and need no timer.
 pub(super) struct Arriving {
-    inner: RecvStream,
+    inner: Incoming,
     /// Before that no more of it is read.
     first: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     has_waited: bool,
@@ -49,12 +50,12 @@ impl Wait {
 }
 
 impl Arriving {
-    pub(super) const fn new(inner: RecvStream) -> Self {
+    pub(super) const fn new(inner: Incoming) -> Self {
         Self { inner, first: None, has_waited: false, bytes: 0, wait: None }
     }
 
     /// Whether not too much waits to be read by its client.
-    fn may_be_read(&mut self, context: &mut Context<'_>, unread: &Unread) -> bool {
+    fn may_be_read(&mut self, context: &mut Context<'_>, unread: &ResponseBackpressure) -> bool {
         if self.first.is_none() {
             self.first = unread.before_more();
         }
@@ -66,19 +67,15 @@ impl Arriving {
     }
 
     /// The next part of it.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>, bounds: &Bounds) -> Poll<Option<Result<Bytes, Status>>> {
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        limits: &RequestLimits,
+    ) -> Poll<Option<Result<Bytes, Status>>> {
         loop {
-            if self.may_be_read(context, &bounds.unread) {
-                if let Poll::Ready(data) = self.inner.poll_data(context) {
-                    // What follows the data of a request, trailers, has no meaning to anybody.
-                    let Some(data) = data else { return Poll::Ready(None) };
-                    let data = data.map_err(|error| Status::from_error(Box::new(error)))?;
-                    self.bytes += data.len() as u64;
-                    // Of one that is over it is released when the call is.
-                    if !self.is_over() {
-                        let _ = self.inner.flow_control().release_capacity(data.len());
-                    }
-                    return Poll::Ready(Some(Ok(data)));
+            if self.may_be_read(context, &limits.responses) {
+                if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
+                    return Poll::Ready(self.take(frame));
                 }
             } else if self.bytes == 0 {
                 // It holds nothing here: it may wait as long as its client likes.
@@ -91,9 +88,26 @@ impl Arriving {
             let unread = if self.has_waited { FOR_UNREAD } else { Duration::ZERO };
             let due = wait.due + Duration::from_secs(self.bytes / BYTES_A_SECOND) + unread;
             if due <= wait.timer.deadline() {
-                return Poll::Ready(Some(Err(bounds.budget.late())));
+                return Poll::Ready(Some(Err((limits.statuses.late)())));
             }
             wait.timer.as_mut().reset(due);
+        }
+    }
+
+    /// What a frame has of it; `None` at its end.
+    fn take(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>) -> Option<Result<Bytes, Status>> {
+        match frame {
+            Some(Ok(frame)) => {
+                // What follows the data of a request, trailers, has no meaning to anybody.
+                let data = frame.into_data().ok()?;
+                self.bytes += data.len() as u64;
+                Some(Ok(data))
+            }
+            Some(Err(error)) => Some(Err(Status::from_error(Box::new(error)))),
+            None if self.inner.is_end_stream() => None,
+            // hyper ends the body of a call that its client has taken back as if it had ended. What had come of an upload
+            // by then would be taken for all of it.
+            None => Some(Err(Status::cancelled("the client gave the call up"))),
         }
     }
 

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::certificate::Names;
 use super::drain::Drain;
-use super::heard::{Heard, Listened};
+use super::heard::Listened;
 use crate::clock::jittered;
 use crate::telemetry::causes;
 
@@ -29,6 +29,8 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 const VERY_LAST_WORDS: Duration = Duration::from_millis(500);
 /// Streams of one connection that go on for ever. Each has answers of its own that wait; a timeline service needs one.
 const ENDLESS: usize = 64;
+/// How long the other end has at most to say that it is still there.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// For those that live as long as they like: decades.
 const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 30);
 
@@ -41,7 +43,7 @@ pub trait Protocol<S>: Clone + Send + 'static {
     const GREETING_BYTES: u64;
 
     /// Begins to talk.
-    fn talk<T>(&self, io: T, heard: Heard, service: S, connection: Connection, pace: Pace) -> impl Conversation
+    fn talk<T>(&self, io: T, service: S, connection: Connection, pace: Pace) -> impl Conversation
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 }
@@ -62,6 +64,13 @@ pub struct Pace {
     pub age: Option<Duration>,
     /// How often it is asked (PING) whether it is still there, however idle it is.
     pub keepalive: Duration,
+}
+
+impl Pace {
+    /// How long the other end has to answer a PING.
+    pub(super) fn ping_timeout(&self) -> Duration {
+        PING_TIMEOUT.min(self.keepalive)
+    }
 }
 
 /// The connection that a call came in by. Each call has a clone: one reference.
@@ -137,7 +146,7 @@ pub(super) async fn serve<T, P, S>(
     let greeted = || heard.bytes() >= P::GREETING_BYTES;
     let ending = drain.end_of_streams();
     let ends = Ends { names, streams: ending.clone(), drain: drain.clone(), endless: AtomicUsize::new(0) };
-    let mut talk = protocol.talk(io, heard.clone(), service, Connection(Arc::new(ends)), pace);
+    let mut talk = protocol.talk(io, service, Connection(Arc::new(ends)), pace);
 
     let age = pace.age.map_or(FOR_EVER, jittered);
     let greeting = GREETING.min(age);

@@ -16,20 +16,24 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-use super::bounds::Bounds;
-use super::budget::Budget;
+use super::backpressure::{ResponseBackpressure, ResponseMemory};
 use super::connection::{BoxError, Connection, Conversation, GREETING, Pace, Protocol};
-use super::heard::Heard;
-use super::http2::{Calls, Http2};
-use super::keepalive::Keepalive;
+use super::http2::Http2Connection;
+use super::limits::{LimitStatuses, RequestLimits};
+use super::memory::MemoryLimiter;
 use super::request::RequestBody;
-use super::unread::Unread;
 
 /// HTTP/2 from the first byte on, as gRPC has it.
 #[derive(Debug, Clone)]
 pub struct Grpc {
     /// How much of requests is held.
-    pub budget: Budget,
+    pub memory: MemoryLimiter,
+    /// How much of answers waits to be read.
+    pub responses: ResponseMemory,
+    /// Bytes of one message, unpacked.
+    pub max_message: usize,
+    /// What callers are told who reach a limit.
+    pub statuses: LimitStatuses,
 }
 
 impl<S, B> Protocol<S> for Grpc
@@ -41,13 +45,18 @@ where
     /// HTTP/2's preface and the head of the first frame.
     const GREETING_BYTES: u64 = 24 + 9;
 
-    fn talk<T>(&self, io: T, heard: Heard, service: S, connection: Connection, pace: Pace) -> impl Conversation
+    fn talk<T>(&self, io: T, service: S, connection: Connection, pace: Pace) -> impl Conversation
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let bounds = Bounds { connection, budget: self.budget.clone(), unread: Unread::default() };
-        let calls = Calls { service, bounds: Arc::new(bounds) };
-        Http2::new(io, calls, Keepalive::every(pace.keepalive, heard))
+        let limits = RequestLimits {
+            connection,
+            memory: self.memory.clone(),
+            responses: ResponseBackpressure::new(self.responses.clone()),
+            max_message: self.max_message,
+            statuses: self.statuses,
+        };
+        Http2Connection::new(io, service, Arc::new(limits), pace)
     }
 }
 
@@ -64,7 +73,7 @@ where
     /// A request line.
     const GREETING_BYTES: u64 = 16;
 
-    fn talk<T>(&self, io: T, _: Heard, service: S, _: Connection, _: Pace) -> impl Conversation
+    fn talk<T>(&self, io: T, service: S, _: Connection, _: Pace) -> impl Conversation
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -35,8 +35,8 @@ use open::{Opened, create, journal, listen, places, reflection};
 
 use crate::access::{self, Guard, Refusal, Refusals};
 use crate::api::{
-    Audit, Context, Deadlines, Journals, Orders, Protections, Queries, Reports, Visibility, into_tonic, too_much_held,
-    too_slow, turned_away,
+    Audit, Context, Deadlines, Journals, LIMITS, Orders, Protections, Queries, Reports, Visibility, into_tonic,
+    turned_away,
 };
 use crate::audit::keep::{Checkpoints, KeysError, read_keys};
 use crate::audit::log::CheckpointLog;
@@ -49,7 +49,7 @@ use crate::journal::redis::SetUpError;
 use crate::journal::sqlite::OpenError;
 use crate::machine;
 use crate::metrics::{self, Doorkeeping, Tallies, Why, calls::Calls, verdicts::Verdicts};
-use crate::net::{Budget, Door, Drain, Grpc, Http1, Pace, Places, RequestBody, Tls};
+use crate::net::{Door, Drain, Grpc, Http1, MemoryLimiter, Pace, Places, RequestBody, ResponseMemory, Tls};
 use crate::pb::v1 as pb;
 use crate::readiness::{Gate, Readiness};
 use crate::reload::Live;
@@ -93,6 +93,10 @@ const AFTER_THE_CUT: Duration = Duration::from_secs(2);
 const LAST_SNAPSHOT: Duration = Duration::from_secs(5);
 /// Bytes of requests that are held at once, for each listener: far more than there are if those who call behave.
 const MAX_HELD: usize = 512 << 20;
+/// Bytes of answers that nobody has read, of all connections of all listeners: far more than there are if those who ask read.
+const MAX_UNREAD: usize = 256 << 20;
+/// Ten thousand ids are 80 KB.
+const MAX_QUERY_MESSAGE: usize = 4 << 20;
 /// An item is small, ten thousand of them are not.
 const MAX_ADMIN_MESSAGE: usize = 64 << 20;
 
@@ -322,7 +326,7 @@ pub async fn run(
         gate: Gate::closed([(query_health, QUERY_SERVICES), (admin_health, ADMIN_SERVICES)]).await,
         access: live.access,
         clock,
-        tallies: Tallies { calls, verdicts: Verdicts::default() },
+        tallies: Tallies { calls, verdicts: Verdicts::default(), responses: ResponseMemory::new(MAX_UNREAD) },
         tasks: TaskTracker::new(),
         drain: Drain::default(),
         fault: fault.clone(),
@@ -334,9 +338,16 @@ pub async fn run(
     let pace = Pace { age, keepalive: args.keepalive };
     let [query_counts, admin_counts, http_counts] = Doorkeeping::of_listeners();
     let [query_tls, admin_tls, http_tls] = live.tls.map_or_else(Default::default, |tls| tls.map(Some));
-    let grpc = || Grpc { budget: Budget::new(MAX_HELD, too_much_held, too_slow) };
-    let query_door = running.door(grpc(), places(args.max_connections), query_tls, query_counts, pace);
-    let admin_door = running.door(grpc(), Places::new(MAX_ADMIN_CONNECTIONS), admin_tls, admin_counts, pace);
+    let responses = running.tallies.responses.clone();
+    let grpc = |max_message| Grpc {
+        memory: MemoryLimiter::new(MAX_HELD),
+        responses: responses.clone(),
+        max_message,
+        statuses: LIMITS,
+    };
+    let query_door = running.door(grpc(MAX_QUERY_MESSAGE), places(args.max_connections), query_tls, query_counts, pace);
+    let admin_door =
+        running.door(grpc(MAX_ADMIN_MESSAGE), Places::new(MAX_ADMIN_CONNECTIONS), admin_tls, admin_counts, pace);
     // It goes on while the others drain, so that it can be seen.
     let http_door = running.door(Http1, Places::new(MAX_HTTP_CONNECTIONS), http_tls, http_counts, pace);
     let http_door = Door { drain: Drain::default(), ..http_door };

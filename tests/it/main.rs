@@ -15,6 +15,7 @@ mod access;
 mod approvals;
 mod cli;
 mod clients;
+mod compression;
 mod config;
 mod connections;
 mod countries;

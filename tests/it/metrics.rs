@@ -127,6 +127,7 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
         ("withheld_checkpoint_failures_total", "counter"),
         ("withheld_build_info", "gauge"),
         ("withheld_index_bytes", "gauge"),
+        ("withheld_response_unread_bytes", "gauge"),
         ("withheld_verdicts_total", "counter"),
         ("withheld_connections", "gauge"),
         ("withheld_accept_errors_total", "counter"),

@@ -68,6 +68,39 @@ async fn rapid_reset() {
     scene.over("rapid reset", format!("cut off after {most} calls at most, with ENHANCE_YOUR_CALM")).await;
 }
 
+/// A client that has not read the settings yet may begin too many calls: that is no mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_beyond_the_limit_are_refused_and_the_connection_goes_on() {
+    const LIMIT: u32 = 1_000;
+    const MORE: u32 = 500;
+    /// REFUSED_STREAM (RFC 9113, section 7): nothing was done, and it may be sent again.
+    const REFUSED_STREAM: u32 = 7;
+    let scene = Scene::set(&[]).await;
+    let mut wire = Wire::greet(&scene.service.queries).await;
+    let check = "withheld.v1.VisibilityService/Check";
+    for number in 0..LIMIT {
+        wire.begin(number * 2 + 1, check).await;
+    }
+    let mut refused = 0;
+    for number in LIMIT..LIMIT + MORE {
+        wire.begin(number * 2 + 1, check).await;
+        // What follows was on its way when the call was refused.
+        wire.send(&Frame::of(DATA, END_STREAM, number * 2 + 1, &[0; 5])).await;
+        let reset = wire.until(RST_STREAM).await.expect("the connection goes on");
+        assert_eq!((reset.stream, reset.code()), (number * 2 + 1, Some(REFUSED_STREAM)));
+        refused += 1;
+    }
+    // One of those that wait ends, and another has its place.
+    wire.send(&Frame::of(DATA, END_STREAM, 1, &[0; 5])).await;
+    while !matches!(wire.next().await.expect("goes on"), frame if frame.stream == 1 && frame.flags & END_STREAM != 0) {}
+    wire.begin((LIMIT + MORE) * 2 + 1, check).await;
+    wire.send(&Frame::of(DATA, END_STREAM, (LIMIT + MORE) * 2 + 1, &[0; 5])).await;
+    let last = wire.until(HEADERS).await.expect("the connection goes on");
+    assert_eq!(last.stream, (LIMIT + MORE) * 2 + 1);
+    drop(wire);
+    scene.over("1,500 calls at once on one connection", format!("{refused} refused")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn continuation_flood() {
     let scene = Scene::set(&[]).await;

@@ -5,6 +5,7 @@
 
 mod bystanders;
 mod connections;
+mod flow;
 mod http2;
 mod letter;
 mod replays;

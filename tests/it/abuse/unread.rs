@@ -113,6 +113,51 @@ async fn answers_that_nobody_reads_are_not_made_and_are_made_once_somebody_does(
     scene.over("400 large answers that are never read", outcome).await;
 }
 
+/// However many connections there are: one limit holds for the process. Who reads nothing meanwhile is disconnected, and
+/// then there is room again.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_connections_together_have_one_limit_of_answers_that_nobody_reads() {
+    /// MiB, as the README says, and what a process has besides.
+    const LIMIT: u64 = 256;
+    const BESIDES: u64 = 160;
+    const CONNECTIONS: usize = 600;
+    let (_dir, journal) = crate::harness::mk_journal();
+    let service = crate::harness::Service::start_with(&journal, &ONE_PERSON).await;
+    put_into_force(&service, mk_apply(mk_order("many", &COUNTRIES), mk_accounts(1_000..6_000))).await;
+    let before = Footprint::begin(&service).await;
+    let ids: Vec<u64> = (1_000..6_000).collect();
+    let message = mk_message(&pb::ListWithheldCountriesRequest { account_ids: ids, ..Default::default() });
+    let ask = async |sender: &SendRequest<Bytes>| call(sender, "ListWithheldCountries", message.clone()).await;
+    let size = read(ask(&connect(&service.queries).await).await).await.len();
+    assert!((2 * size * CONNECTIONS) >> 20 > 2 * (LIMIT + BESIDES) as usize, "{size} bytes each tell nothing");
+
+    let mut hoards = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let sender = connect(&service.queries).await;
+        let answers = [ask(&sender).await, ask(&sender).await];
+        hoards.push((sender, answers));
+    }
+    let refused = "withheld_sheds_total{what=\"response_bytes\",listener=\"any\"}";
+    until("the limit is reached", async || Scrape::of(&service).await.count(refused) > 0).await;
+    // Small answers are given as ever, and at last large ones, for those who hoard are disconnected.
+    let reader = connect(&service.queries).await;
+    let check = pb::CheckRequest { account_id: 1_007, viewer_country: "IN".to_owned(), ..Default::default() };
+    read(call(&reader, "Check", mk_message(&check)).await).await;
+    let again = async || {
+        let mut body = ask(&reader).await.await.unwrap().into_body();
+        while let Some(Ok(data)) = body.data().await {
+            body.flow_control().release_capacity(data.len()).unwrap();
+        }
+        body.trailers().await.unwrap().is_some_and(|trailers| trailers["grpc-status"] == "0")
+    };
+    until("who reads gets large answers again", again).await;
+    let peak = Footprint::of(&service).peak.saturating_sub(before.mebibytes);
+    assert!(peak < LIMIT + BESIDES, "{peak} MiB more");
+    println!("{CONNECTIONS} connections that read nothing: {peak} MiB more at most");
+    drop(hoards);
+    until("nothing is unread", async || Scrape::of(&service).await.count("withheld_response_unread_bytes") == 0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_has_so_many_watches_and_a_place_that_is_left_is_free() {
     let scene = Scene::set(&[]).await;

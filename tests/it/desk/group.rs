@@ -25,7 +25,8 @@ fn nobody(by: Attribution) -> Attribution {
 /// How many commands were not written because no replica could have read them, as Prometheus is told.
 fn counted(replica: &Replica) -> u64 {
     let calls = metrics::calls::Calls::new(&[], &[], Clock::system()).unwrap();
-    let tallies = metrics::Tallies { calls, verdicts: metrics::verdicts::Verdicts::default() };
+    let responses = withheld::net::ResponseMemory::new(1);
+    let tallies = metrics::Tallies { calls, verdicts: metrics::verdicts::Verdicts::default(), responses };
     let text = metrics::render(replica, Readiness::Serving, &tallies);
     let line = text.lines().find_map(|line| line.strip_prefix("withheld_commands_unrecordable_total "));
     line.expect("it is told").parse().unwrap()
