@@ -1,4 +1,4 @@
-.PHONY: run test soak model simulate fuzz verify verify-deploy try-deploy try-image load load-faults demo bench instructions
+.PHONY: run test soak try-upgrade model simulate fuzz verify verify-deploy try-deploy try-image load load-faults demo bench instructions
 
 # Build the release and serve on loopback with the SQLite journal under withheld-data/.
 run:
@@ -13,6 +13,12 @@ test:
 # Takes about a quarter of an hour. WITHHELD_TEST_SERVER=redis-7.4 or valkey-9 for these servers instead of Debian's Redis.
 soak:
 	scripts/soak scripts/build-client
+
+# The program as it was before journals had formats, built from this repository's history, beside that of today on one
+# journal: through an upgrade and back. Builds the old one first, which takes as long as a first build does.
+try-upgrade:
+	scripts/install-test-deps
+	WITHHELD_OLD_PROGRAM=$$(scripts/build-old-program) cargo test --locked --test it -- --ignored old_program::
 
 # Every state of the journal's protocol on Redis within the full bounds of tests/model/bounds.rs, with what the checker finds
 # where a rule is missing. Takes about half an hour, and up to 2 GiB.
@@ -41,7 +47,7 @@ verify:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(tools)/buf format --diff --exit-code proto
 	$(tools)/buf lint proto
-	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/go-tool scripts/soak scripts/fuzz scripts/build-client scripts/engine-namespace
+	$(tools)/shellcheck .ci/run $(wildcard scripts/install-*-deps scripts/install-*-tools) scripts/python-env scripts/apt-install scripts/go-tool scripts/soak scripts/fuzz scripts/build-client scripts/build-old-program scripts/engine-namespace
 	$(tools)/ruff check --no-cache --quiet
 	$(tools)/ruff format --no-cache --quiet --diff
 	target/tools/cargo/bin/cargo-deny --locked check bans licenses sources

@@ -39,6 +39,8 @@ const MAX_PENDING_RESETS: usize = 20;
 /// Bytes of one call's answer that may wait for a client that does not read from its socket.
 const MAX_SEND_BUFFER: usize = 32 << 10;
 
+type Serving<T, S> = http2::Connection<TokioIo<T>, Calls<S>, BatchExecutor>;
+
 /// One connection.
 pub(super) struct Http2Connection<T, S, B>
 where
@@ -47,7 +49,7 @@ where
     S::Future: Unpin + Send + 'static,
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
 {
-    inner: Pin<Box<http2::Connection<TokioIo<T>, Calls<S>, BatchExecutor>>>,
+    inner: Pin<Box<Serving<T, S>>>,
     batch: BatchExecutor,
     stalled: StalledReader,
 }

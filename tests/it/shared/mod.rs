@@ -2,6 +2,7 @@
 
 mod access;
 mod mend;
+mod old_program;
 mod outage;
 mod rights;
 mod sentinels;
