@@ -8,6 +8,7 @@ mod evidence;
 pub mod file;
 mod journal;
 pub mod layers;
+mod reloadable;
 pub mod settings;
 mod values;
 
@@ -21,6 +22,7 @@ use values::interval;
 pub use access::AccessArgs;
 pub use evidence::EvidenceArgs;
 pub use journal::{JournalArgs, JournalUrl, UnknownJournal};
+pub use reloadable::is_reloadable;
 pub use values::{ConnectionAge, Contradiction, HttpListen, UnknownViewer, span};
 
 /// Flags of `withheld serve`.
@@ -189,7 +191,14 @@ impl ServeArgs {
             HttpListen::At(address) => Some(("http-listen", address)),
         };
         let listeners = [Some(("listen", self.listen)), Some(("admin-listen", self.admin_listen)), http];
-        self.access.check(listeners.into_iter().flatten(), self.admin_listen)?;
+        let listeners: Vec<_> = listeners.into_iter().flatten().collect();
+        for (at, (other, address)) in listeners.iter().enumerate() {
+            let taken = listeners.iter().take(at).find(|(_, before)| address.port() != 0 && before == address);
+            if let Some((one, _)) = taken {
+                return Err(Contradiction::SameAddress { one, other, address: *address });
+            }
+        }
+        self.access.check(listeners.into_iter(), self.admin_listen)?;
         self.journal.check()
     }
 }

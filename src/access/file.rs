@@ -150,6 +150,18 @@ impl AccessFile {
         Self::parse(&text, path)
     }
 
+    /// See [`super::Access::keep_rates_of`].
+    pub(super) fn keep_rates_of(&mut self, old: &Self) {
+        for person in &mut self.people {
+            let before = old.by_name(&person.name).and_then(|before| before.rate.as_ref());
+            if let (Some(rate), Some(before)) = (&mut person.rate, before)
+                && rate.a_second() == before.a_second()
+            {
+                *rate = Arc::clone(before);
+            }
+        }
+    }
+
     /// The same of a text; the path is for errors and for the files that it names.
     ///
     /// # Errors

@@ -113,6 +113,11 @@ impl Access {
         Ok(Self { file, tokens, jwks })
     }
 
+    /// Has what was used of calls stay used, for those whose limit is what it was.
+    pub fn keep_rates_of(&mut self, old: &Self) {
+        self.file.keep_rates_of(&old.file);
+    }
+
     /// The files it was read from.
     #[must_use]
     pub fn files(&self, path: &Path) -> Vec<PathBuf> {

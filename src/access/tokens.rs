@@ -127,13 +127,25 @@ impl TokenFile {
         }
     }
 
-    /// Writes it whole, or leaves what was there.
+    /// Writes it whole, or leaves what was there. Whose file it is, and who may read it, stays what it was: a service that
+    /// runs as somebody else would have its tokens taken away by a `revoke` of root's, and go on with those it has read.
     fn write(&self, path: &Path) -> Result<(), TokenError> {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
         let beside = path.with_extension("new");
         let writing = || {
             let text = toml::to_string(self).map_err(std::io::Error::other)?;
+            let before = match std::fs::metadata(path) {
+                Ok(before) => Some(before),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
             let mut file =
                 std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            if let Some(before) = before {
+                // Only root can give a file away; who is not can replace their own, which stays theirs.
+                fchown(&file, Some(before.uid()), Some(before.gid()))?;
+                file.set_permissions(std::fs::Permissions::from_mode(before.mode() & 0o7777))?;
+            }
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&beside, path)

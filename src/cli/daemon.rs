@@ -32,8 +32,9 @@ pub(super) async fn serve(args: ServeArgs, settings: Settings) -> Result<(), Cli
     let stop = Stop::default();
     stop.on_signals().map_err(CliError::runtime)?;
     let live = Live::load(&args).map_err(CliError::runtime)?;
-    Reloading::new(&args, live.clone(), log, settings, read).go().map_err(CliError::runtime)?;
-    let ended = server::run(args, live, Clock::system(), stop, |_, _| {}).await;
+    let clock = Clock::system();
+    Reloading::new(&args, live.clone(), log, clock.clone(), settings, read).go().map_err(CliError::runtime)?;
+    let ended = server::run(args, live, clock, stop, |_, _| {}).await;
     if let Some(traces) = traces {
         traces.stop().await;
     }
@@ -52,7 +53,7 @@ fn read() -> Result<(ServeArgs, Settings), ConfigError> {
 
 /// Says what is in force and from where, and everything that is wrong with the files it names.
 pub(super) fn validate(args: &ServeArgs, settings: &Settings, out: &mut Output) -> Result<(), CliError> {
-    let data = Live::load(args).map(|_| ()).map_err(|error| causes(&error));
+    let data = Live::load(args).and_then(|_| Live::check(args, &Clock::system())).map_err(|error| causes(&error));
     let journal = args.journal.check_files().map_err(|error| causes(&error));
     let traces = Destination::from_env().map(|_| ()).map_err(|error| causes(&error));
     let keys = read_keys(&args.checkpoint_key).map(|_| ()).map_err(|error| causes(&error));

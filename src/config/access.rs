@@ -10,13 +10,13 @@ use crate::net::{ClientCertificate, MinVersion, TlsFiles};
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Who may do what")]
 pub struct AccessArgs {
-    /// The service's certificate, and those between it and the authority: every listener speaks TLS then (reload)
+    /// The service's certificate, and those between it and the authority: every listener speaks TLS then
     #[arg(long, env = "WITHHELD_TLS_CERT", value_name = "PEM FILE")]
     pub tls_cert: Option<PathBuf>,
-    /// Its key (reload)
+    /// Its key
     #[arg(long, env = "WITHHELD_TLS_KEY", value_name = "PEM FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Who may vouch for clients' certificates (reload)
+    /// Who may vouch for clients' certificates
     #[arg(long, env = "WITHHELD_TLS_CLIENT_CA", value_name = "PEM FILE")]
     pub tls_client_ca: Option<PathBuf>,
     /// The oldest version of TLS that is spoken
@@ -35,7 +35,7 @@ pub struct AccessArgs {
     #[arg(long, env = "WITHHELD_INSECURE", default_value_t = false, value_name = "BOOL", action = clap::ArgAction::Set,
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub insecure: bool,
-    /// Who there is, and what each may do; without it nobody is asked (reload)
+    /// Who there is, and what each may do; without it nobody is asked
     #[arg(long, env = "WITHHELD_ACCESS", value_name = "FILE")]
     pub access: Option<PathBuf>,
 }
@@ -62,6 +62,20 @@ impl AccessArgs {
             (None, Some(_), _) => return half(key, cert),
             (None, None, Some(_)) => return half("tls-client-ca", cert),
             _ => {}
+        }
+        let required = [
+            ("client-cert", self.client_cert),
+            ("admin-client-cert", self.admin_client_cert),
+            ("http-client-cert", self.http_client_cert),
+        ];
+        let missing = match (&self.tls_cert, &self.tls_client_ca) {
+            (None, _) => Some("TLS is not spoken"),
+            (Some(_), None) => Some("nobody vouches for clients"),
+            (Some(_), Some(_)) => None,
+        };
+        let required = required.into_iter().find(|(_, whether)| *whether == ClientCertificate::Required);
+        if let (Some(why), Some((setting, _))) = (missing, required) {
+            return Err(Contradiction::NobodyVouches { setting, why });
         }
         let on_loopback = |address: SocketAddr| address.ip().is_loopback();
         if self.tls_cert.is_none()

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgMatches, Command};
 
-use super::Contradiction;
 use super::file::{self, FileError, Values};
 use super::settings::{Settings, is_setting};
+use super::{Contradiction, is_reloadable};
 use crate::journal::redis::redacted;
 
 /// The settings cannot be used.
@@ -49,7 +49,8 @@ pub fn layered(
     all: &str,
     given: impl Iterator<Item = OsString>,
 ) -> Result<(ArgMatches, Settings), ConfigError> {
-    let (command, given) = (logging_as_others_do(command), given.collect::<Vec<_>>());
+    let command = saying_what_is_reloadable(logging_as_others_do(command), all);
+    let given = given.collect::<Vec<_>>();
     let matches = command.clone().try_get_matches_from(&given)?;
     let (names, leaf) = subcommand(&matches);
     let Some(path) = leaf.try_get_one::<PathBuf>("config").ok().flatten() else {
@@ -73,6 +74,15 @@ fn logging_as_others_do(command: Command) -> Command {
     }
     let named = |arg: Arg| if arg.get_long() == Some("log-level") { arg.env("RUST_LOG") } else { arg };
     command.mut_subcommands(|command| command.mut_args(named))
+}
+
+/// The help of a setting says whether it takes effect without a restart.
+fn saying_what_is_reloadable(command: Command, all: &str) -> Command {
+    let said = |arg: Arg| match (arg.get_long().is_some_and(is_reloadable), arg.get_help().cloned()) {
+        (true, Some(help)) => arg.help(format!("{help} (reload)")),
+        _ => arg,
+    };
+    command.mut_subcommand(all, |command| command.mut_args(said))
 }
 
 /// The innermost subcommand that was given: its names from the outside in, and what was given to it.

@@ -92,6 +92,27 @@ pub enum Contradiction {
         /// What there is not.
         missing: &'static str,
     },
+    /// Nobody could show a certificate that holds.
+    #[error(
+        "`{setting}` is required, and {why}: nobody would get in, or everybody; set `tls-client-ca` to who vouches for \
+         clients, with `tls-cert` and `tls-key`"
+    )]
+    NobodyVouches {
+        /// The setting that requires certificates.
+        setting: &'static str,
+        /// What is not there.
+        why: &'static str,
+    },
+    /// Two listeners at one address.
+    #[error("`{one}` and `{other}` are both {address}: give each a port of its own")]
+    SameAddress {
+        /// The one's setting.
+        one: &'static str,
+        /// The other's.
+        other: &'static str,
+        /// Where both would listen.
+        address: SocketAddr,
+    },
     /// Everybody on the way could read it, and change it.
     #[error(
         "`{setting}` is {address}, which is not on loopback, and without TLS: set `tls-cert` and `tls-key`, or \

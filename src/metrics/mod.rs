@@ -5,6 +5,7 @@
 //! this program knows beforehand, never an id and never anything of an order.
 
 pub mod calls;
+mod config;
 mod turned_away;
 pub mod verdicts;
 
@@ -25,6 +26,7 @@ use crate::net::ResponseMemory;
 use crate::readiness::Readiness;
 use crate::replica::{FaultReason, Published, Replica};
 
+pub use config::{ConfigPart, certificates, reloaded};
 pub use turned_away::{Shed, Why, refused, shed};
 
 /// What a metric is.
@@ -93,6 +95,12 @@ metrics! {
     REFUSED = Counter "withheld_refused_total" "Calls of who may not make them, by listener and why: unknown, forbidden, too_often, not_grpc.";
     SHEDS = Counter "withheld_sheds_total"
         "What was refused or ended because there was too much of it: connections, commands, watchers, staged lists, items of a list, bytes of requests, slow requests, watches, bytes of unread answers.";
+    RELOAD_SUCCESSFUL = Gauge "withheld_config_last_reload_successful"
+        "1 if that part of the configuration was taken up when it was last read, else 0: settings, access, certificates.";
+    RELOAD_TIME = Gauge "withheld_config_last_reload_success_timestamp_seconds"
+        "When that part was last taken up, in seconds since 1970.";
+    CERTIFICATE_EXPIRY = Gauge "withheld_certificate_expiry_timestamp_seconds"
+        "When the first certificate ends to hold of those that the service shows (server) or that vouch for clients (client_ca), in seconds since 1970; 0 if there is none.";
     BUILD_INFO = Gauge "withheld_build_info" "Always 1; the version is a label.";
 }
 
@@ -151,6 +159,7 @@ struct Metrics {
     checkpoint_failures: Counter,
     index_bytes: Gauge,
     response_unread: Gauge,
+    config: config::ConfigMetrics,
     doors: [Doorkeeping; 3],
     sheds: [Counter; 8],
     /// Of the listeners for queries and for operators, by [`Why`].
@@ -202,6 +211,7 @@ impl Metrics {
             checkpoint_failures: metrics::counter!(CHECKPOINT_FAILURES.name),
             index_bytes: metrics::gauge!(INDEX_BYTES.name),
             response_unread: metrics::gauge!(RESPONSE_UNREAD.name),
+            config: config::ConfigMetrics::registered(),
             doors: ["queries", "admin", "http"].map(Doorkeeping::registered),
             refused: ["queries", "admin"].map(|listener| {
                 ["unknown", "forbidden", "too_often", "not_grpc"]

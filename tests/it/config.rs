@@ -178,6 +178,56 @@ async fn what_looks_after_the_journal_takes_the_journal_from_the_same_file() {
     assert_eq!((code, err.contains("did you mean `max-batch`?")), (1, true), "{err}");
 }
 
+#[test]
+fn settings_that_make_one_another_meaningless_are_refused() {
+    let dir = Dir::new();
+    let tls = ["--tls-cert", "c.pem", "--tls-key", "k.pem"];
+    for listener in ["client-cert", "admin-client-cert", "http-client-cert"] {
+        let required = [&format!("--{listener}") as &str, "required"];
+        for flags in [required.to_vec(), [&required[..], &tls].concat()] {
+            let flags = [&["serve", "--validate"][..], &flags].concat();
+            let (code, _, err) = dir.ended(&mut dir.program(&flags));
+            assert!(code == 1 && err.contains(&format!("`{listener}` is required")), "{flags:?}: {code} {err}");
+            assert!(err.contains("`tls-client-ca`"), "{err}");
+        }
+    }
+    let port = |flag, other| ["serve", "--validate", flag, "127.0.0.1:7001", other, "127.0.0.1:7001"];
+    for flags in
+        [port("--listen", "--admin-listen"), port("--listen", "--http-listen"), port("--admin-listen", "--http-listen")]
+    {
+        let (code, _, err) = dir.ended(&mut dir.program(&flags));
+        assert!(code == 1 && err.contains("are both 127.0.0.1:7001"), "{flags:?}: {code} {err}");
+    }
+    let (code, _, err) =
+        dir.ended(&mut dir.program(&["serve", "--validate", "--listen", "[::1]:0", "--admin-listen", "[::1]:0"]));
+    assert_eq!(code, 0, "a port that the system chooses is each its own: {err}");
+}
+
+/// Every setting that takes effect on SIGHUP says so in the help, in the example and in the README, and no other does.
+#[test]
+fn what_is_reloadable_is_said_to_be_everywhere() {
+    let dir = Dir::new();
+    let (code, help, err) = dir.ended(&mut dir.program(&["serve", "--help"]));
+    assert_eq!(code, 0, "{err}");
+    let example = std::fs::read_to_string(EXAMPLE).unwrap();
+    for name in dir.in_force(&mut dir.program(&["serve"])).into_keys() {
+        let reloadable = withheld::config::is_reloadable(&name);
+        let of_flag = help
+            .split("\n\n")
+            .find(|block| {
+                block.trim_start().starts_with(&format!("--{name} "))
+                    || block.trim_start().starts_with(&format!("--{name}["))
+            })
+            .unwrap_or_else(|| panic!("{name} is not in the help"));
+        assert_eq!(of_flag.contains("(reload)"), reloadable, "{name}: {of_flag}");
+        let line =
+            example.lines().position(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = "))).unwrap();
+        let above = example.lines().take(line).collect::<Vec<_>>();
+        let block = above.rsplit(|line| line.trim().is_empty()).next().unwrap().join("\n");
+        assert_eq!(block.contains("(reload)"), reloadable, "{name}: {block}");
+    }
+}
+
 /// The file in deploy/ says what is the default, of every setting, and no other.
 #[test]
 fn the_example_has_every_setting_at_its_default() {
@@ -257,12 +307,12 @@ async fn what_can_be_is_taken_up_on_sighup_and_what_cannot_is_named() {
     let file = dir.0.path().join("withheld.toml");
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{good}log-level = 'loud'\n")).unwrap();
-    hangup(1, "not reloaded: everything stays as it was").await;
+    hangup(1, "configuration reload failed: everything stays as it was").await;
     assert!(service.log().contains("`loud` is no level"), "{}", service.log());
     apply("three").await.unwrap();
     std::fs::write(&file, &good).unwrap();
     std::fs::write(&regimes, "regime = 'none'").unwrap();
-    hangup(2, "not reloaded: everything stays as it was").await;
+    hangup(2, "configuration reload failed: everything stays as it was").await;
     apply("four").await.unwrap();
 
     // Two settings that need a restart, and the log level, which does not.

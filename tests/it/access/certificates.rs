@@ -31,7 +31,11 @@ roles = [\"reader\"]
 ";
 
 /// Shakes hands as rustls does, and shows the certificate that the service has shown.
-fn shake(service: &Service, desk: &Desk, versions: &[&'static SupportedProtocolVersion]) -> Result<Vec<u8>, String> {
+pub(super) fn shake(
+    service: &Service,
+    desk: &Desk,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<Vec<u8>, String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(desk.path("services.pem")).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -140,7 +144,7 @@ async fn a_new_certificate_is_shown_without_a_restart_and_open_connections_go_on
     assert!(!ask(open.clone(), Request::new(mk_check())).await.unwrap());
     // Half a file changes nothing, and is told.
     std::fs::write(desk.path("service.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
-    until("it is told", async || service.log().contains("stay as they were")).await;
+    until("it is told", async || service.log().contains("configuration reload failed")).await;
     assert_eq!(shake(&service, &desk, &[&version::TLS13]).unwrap(), first);
     desk.show(&desk.services.for_service());
     until("another one is shown", async || {

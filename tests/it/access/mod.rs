@@ -6,6 +6,7 @@ mod limits;
 mod matrix;
 mod pki;
 mod record;
+mod reload;
 mod sealed;
 mod tokens;
 

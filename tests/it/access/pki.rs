@@ -32,6 +32,14 @@ impl Authority {
         self.issue(params, "withheld", ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// For a service on this machine, and over since February 2021.
+    pub fn expired_for_service(&self) -> Issued {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 2, 1);
+        self.issue(params, "withheld", ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
     /// For somebody with a SPIFFE ID.
     pub fn for_spiffe(&self, id: &str) -> Issued {
         self.for_uris(&[id])
