@@ -64,12 +64,15 @@ impl Decided {
         self.payloads.is_empty() && self.answers.iter().all(repeated)
     }
 
-    /// An answer for each command that was sent before without a certain outcome: what was written is not repeated.
+    /// An answer for each command that was sent before without a certain outcome: what was written for it is not repeated.
+    /// Where somebody else has written the same order, it is.
     pub(super) fn knowing(mut self, sent: Vec<Result<Done, DeskError>>) -> Self {
-        for (answer, sent) in self.answers.iter_mut().zip(sent) {
+        for ((waiting, answer), sent) in self.group.iter().zip(&mut self.answers).zip(sent) {
+            let written_at = self.state.request(&waiting.by.request_id).map(|(_, revision)| revision);
             if let (Ok(done), Ok(sent)) = (answer, sent)
                 && done.repeated
                 && !sent.repeated
+                && written_at == Some(done.revision)
             {
                 *done = Done { revision: done.revision, ..sent };
             }

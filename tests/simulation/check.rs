@@ -73,7 +73,7 @@ pub fn look(machine: &mut Machine, digests: &mut Digests) {
         wrong("its state is another one than elsewhere, or than before".to_owned());
     }
 
-    let latest = machine.latest.max(now);
+    let latest = machine.before.max(machine.latest).max(now);
     let adopted = path.iter().filter(|link| link.position.revision > machine.adopted.revision);
     for entry in adopted.filter_map(|link| link.entry.as_ref()) {
         if entry.at > latest + SignedDuration::try_from(MAX_AHEAD).unwrap() {
@@ -83,7 +83,13 @@ pub fn look(machine: &mut Machine, digests: &mut Digests) {
     if !has(&path, machine.adopted) || machine.adopted.revision < at.revision {
         machine.adopted = at;
     }
-    machine.latest = now;
+    // An entry that was read when the date was right may be published after the date was set: not before all that was read
+    // is known to be published is the date that was forgotten.
+    if running.replica.freshness().live {
+        machine.before = std::mem::replace(&mut machine.latest, now);
+    } else {
+        machine.latest = latest;
+    }
 
     match Oracle::of(&path) {
         Ok(oracle) => {

@@ -37,6 +37,9 @@ pub struct Ledger {
     pub requests: Vec<Request>,
     owed: Vec<Owed>,
     aside: Vec<Owed>,
+    is_replaced: bool,
+    /// Tries for which nothing was written in the journal that stands in the place of the one there was.
+    refused_aside: Vec<(usize, usize)>,
 }
 
 impl Ledger {
@@ -50,6 +53,14 @@ impl Ledger {
     pub fn again(&mut self, request: usize) -> usize {
         self.requests[request].tries.push(Outcome::Unknown);
         self.requests[request].tries.len() - 1
+    }
+
+    /// What became of a try.
+    pub fn conclude(&mut self, request: usize, attempt: usize, outcome: Outcome) {
+        if self.is_replaced && matches!(outcome, Outcome::NothingWritten) {
+            self.refused_aside.push((request, attempt));
+        }
+        self.requests[request].tries[attempt] = outcome;
     }
 
     /// An entry is acknowledged; it may be of a journal that has been replaced meanwhile.
@@ -66,7 +77,7 @@ impl Ledger {
     /// The journal has been replaced by one without some of it: only who knew of that can miss it.
     pub fn set_aside(&mut self, which: impl Fn(Position) -> bool) {
         let (aside, owed) = std::mem::take(&mut self.owed).into_iter().partition(|owed| which(owed.position));
-        self.owed = owed;
+        (self.owed, self.is_replaced) = (owed, true);
         self.aside.extend::<Vec<_>>(aside);
     }
 
@@ -74,11 +85,18 @@ impl Ledger {
     pub fn put_back(&mut self, now: Duration, is_there: impl Fn(Position) -> bool) {
         self.owed.extend(self.aside.drain(..).map(|owed| Owed { at: now, ..owed }));
         self.give_up(|at| !is_there(at));
+        // What was on its way to that one when it was replaced may be in it: who looked elsewhere could not know.
+        for (request, attempt) in self.refused_aside.drain(..) {
+            self.requests[request].tries[attempt] = Outcome::Unknown;
+        }
+        self.is_replaced = false;
     }
 
     /// A person has given that up for good.
     pub fn forget_aside(&mut self) {
         self.aside.clear();
+        self.refused_aside.clear();
+        self.is_replaced = false;
     }
 
     /// A person has given some of it up.

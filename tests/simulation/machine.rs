@@ -52,8 +52,9 @@ pub struct Machine {
     pub off: i64,
     /// When its date was set last, by true time.
     pub set_at: Duration,
-    /// The latest date it has had since somebody looked.
+    /// The latest date that it has had since somebody looked and it was LIVE, and what that was until then.
     pub latest: Timestamp,
+    pub before: Timestamp,
     pub port: Arc<Port>,
     /// A directory, if it keeps anything.
     disk: Option<PathBuf>,
@@ -94,6 +95,7 @@ impl Machine {
             off: 0,
             set_at,
             latest,
+            before: latest,
             port,
             disk,
             every,
@@ -252,7 +254,7 @@ impl Machine {
             };
             shared.note(|| format!("desk {number} answers request {request}: {text}"));
             let at = check::answer(&shared, &replica, number, request, &command, &answer, &acknowledged);
-            shared.lock().ledger.requests[request].tries[attempt] = outcome(&answer, at);
+            shared.lock().ledger.conclude(request, attempt, outcome(&answer, at));
         });
         running.others.push(asking.abort_handle());
     }

@@ -41,6 +41,8 @@ use run::{Report, mk_disks, rules, run};
 
 /// Runs of an ordinary test, on one core.
 const RUNS: u64 = 3_000;
+/// Runs that have found something once.
+const FOUND: [u64; 4] = [1_000_009_065, 1_000_014_202, 1_000_014_420, 1_000_041_321];
 /// Each lie is to be found within so many runs.
 const LIES_FOUND_WITHIN: u64 = 300;
 /// Failed runs that are told.
@@ -63,6 +65,10 @@ fn histories_come_to_what_their_log_says() {
         println!("{report:?}");
         assert_eq!(report.wrong, None);
         return;
+    }
+    for seed in FOUND {
+        let report = run(seed, None, false, mk_disks().path(), &rules());
+        assert_eq!(report.wrong, None, "to see it again: {}", replay(seed));
     }
     let (runs, first) = (setting("WITHHELD_SIMULATIONS"), setting("WITHHELD_SIMULATION_FIRST").unwrap_or(0));
     let threads = if runs.is_some() { std::thread::available_parallelism().map_or(1, NonZero::get) } else { 1 };
