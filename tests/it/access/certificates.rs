@@ -106,7 +106,7 @@ async fn who_has_no_certificate_that_holds_does_not_get_in_and_who_has_one_is_kn
     }
 }
 
-fn metrics(service: &Service) -> String {
+pub(super) fn metrics(service: &Service) -> String {
     // The HTTP listener speaks TLS, too; asked by curl, which knows nothing of ours.
     let output = Command::new("curl")
         .args(["--silent", "--show-error", "--insecure", &format!("https://{}/metrics", service.http)])

@@ -4,6 +4,7 @@ mod certificates;
 mod jwt;
 mod limits;
 mod matrix;
+mod pem;
 mod pki;
 mod record;
 mod reload;
