@@ -222,7 +222,7 @@ fn what_is_reloadable_is_said_to_be_everywhere() {
         let setting = line.trim_start_matches("# ").split_once(" = ").filter(|(name, _)| !name.contains(' '));
         match setting {
             Some((name, _)) => drop(comments.insert(name.to_owned(), comment.clone())),
-            None if std::mem::take(&mut over) => line.clone_into(&mut comment),
+            None if line.is_empty() || std::mem::take(&mut over) => line.clone_into(&mut comment),
             None => comment.push_str(line),
         }
         over |= setting.is_some();
