@@ -14,11 +14,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "withheld/v1/error.proto",
     ];
     let stored = ["withheld/journal/v1/journal.proto"];
+    // gRPC's own, with the method `List`, which the crate for it lacks.
+    let health = ["grpc/health/v1/health.proto"];
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=data");
-    let descriptors = protox::compile(public.iter().chain(&stored), ["proto"])?;
+    let descriptors = protox::compile(public.iter().chain(&stored).chain(&health), ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    for (files, name) in [(public.as_slice(), "withheld.v1.bin"), (&stored, "withheld.journal.v1.bin")] {
+    for (files, name) in
+        [(public.as_slice(), "withheld.v1.bin"), (&stored, "withheld.journal.v1.bin"), (&health, "grpc.health.v1.bin")]
+    {
         let described = protox::compile(files, ["proto"])?;
         std::fs::write(out.join(name), prost::Message::encode_to_vec(&described))?;
     }

@@ -127,6 +127,13 @@ pin_project_lite::pin_project! {
     }
 }
 
+/// The answer of somebody who never got to what is observed.
+impl<B: From<tonic::body::Body>, O: Observer> From<tonic::body::Body> for ObservedBody<B, O> {
+    fn from(body: tonic::body::Body) -> Self {
+        Self { inner: body.into(), call: None }
+    }
+}
+
 impl<B: Body, O: Observer> Body for ObservedBody<B, O> {
     type Data = B::Data;
     type Error = B::Error;

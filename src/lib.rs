@@ -25,6 +25,7 @@ pub mod api;
 pub mod desk;
 
 pub mod call;
+pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod readiness;
@@ -41,6 +42,7 @@ pub mod clock;
 pub mod compute;
 pub mod config;
 pub mod machine;
+pub mod rate;
 pub mod stop;
 pub mod telemetry;
 
@@ -61,6 +63,12 @@ pub mod pb {
         tonic::include_proto!("withheld.v1");
         /// The descriptors of the public API, for reflection.
         pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/withheld.v1.bin"));
+    }
+    /// gRPC's health checking protocol.
+    pub mod health {
+        tonic::include_proto!("grpc.health.v1");
+        /// Its descriptors, for reflection.
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/grpc.health.v1.bin"));
     }
     /// What the journal stores.
     pub mod journal_v1 {

@@ -2,12 +2,10 @@
 //! metric `withheld_ready` all tell what was set here last.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::replica::Replica;
@@ -63,33 +61,35 @@ pub fn because(readiness: Readiness, replica: &Replica) -> String {
     }
 }
 
-/// A gRPC listener's health service, and the names it is told about beside the empty one.
-pub type Reporter = (HealthReporter, &'static [&'static str]);
-
-/// Sets it, for everybody who asks.
-#[derive(Clone)]
+/// Sets it, for everybody who asks. A clone is the same.
+#[derive(Debug, Clone)]
 pub struct Gate {
-    reporters: Arc<[Reporter]>,
     now: watch::Sender<Readiness>,
+    dismissed: CancellationToken,
 }
 
 impl Gate {
     /// Loading, to begin with. Before anything listens, nothing reports SERVING.
-    pub async fn closed(reporters: impl IntoIterator<Item = Reporter>) -> Self {
-        let gate = Self { reporters: reporters.into_iter().collect(), now: watch::Sender::new(Readiness::Loading) };
-        gate.set(Readiness::Loading).await;
-        gate
+    #[must_use]
+    pub fn closed() -> Self {
+        Self { now: watch::Sender::new(Readiness::Loading), dismissed: CancellationToken::new() }
     }
 
     /// Tells everybody.
-    pub async fn set(&self, readiness: Readiness) {
+    pub fn set(&self, readiness: Readiness) {
         self.now.send_replace(readiness);
-        let status = if readiness.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for (reporter, names) in self.reporters.iter() {
-            for name in names.iter().chain(&[""]) {
-                reporter.set_service_status(*name, status).await;
-            }
-        }
+    }
+
+    /// What it is, and is from then on.
+    #[must_use]
+    pub fn watched(&self) -> watch::Receiver<Readiness> {
+        self.now.subscribe()
+    }
+
+    /// Cancelled once those who watch are to go.
+    #[must_use]
+    pub fn dismissed(&self) -> CancellationToken {
+        self.dismissed.clone()
     }
 
     /// Opens once the replica has something to answer from, and closes while it has been out of reach of the journal, or
@@ -105,7 +105,7 @@ impl Gate {
                 (false, false) => Readiness::Serving,
             };
             if readiness != self.readiness() {
-                self.set(readiness).await;
+                self.set(readiness);
                 if readiness.is_ready() { info!("serving") } else { warn!("{}", because(readiness, replica)) }
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -113,12 +113,8 @@ impl Gate {
     }
 
     /// Ends the streams of those who watch health: they have been told the last there is.
-    pub async fn dismiss(&self) {
-        for (reporter, names) in self.reporters.iter() {
-            for name in names.iter().chain(&[""]) {
-                reporter.clone().clear_service_status(name).await;
-            }
-        }
+    pub fn dismiss(&self) {
+        self.dismissed.cancel();
     }
 
     /// What was set last.

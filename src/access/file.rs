@@ -8,9 +8,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::jwt::{JwtError, JwtRules};
-use super::rate::Rate;
 use super::roles::{Role, Roles};
 use super::tokens::TokenError;
+use crate::rate::Rate;
 
 /// Why it cannot be used.
 #[derive(Debug, thiserror::Error)]

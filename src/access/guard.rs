@@ -1,8 +1,9 @@
 //! The guard before a listener's services: nobody gets to a method who may not call it.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -11,6 +12,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::roles::{Roles, Rule, rule_of};
+use super::verifying::{self, Verifying};
 use super::{Current, Principal, Unknown};
 use crate::clock::Clock;
 use crate::net::{Arrives, Connection};
@@ -42,7 +44,7 @@ pub enum Refusal {
 }
 
 /// Answers who may not call a method.
-type TurnAway = dyn Fn(&str, Refusal) -> Response<Body> + Send + Sync;
+type TurnAway = dyn Fn(&str, Option<SocketAddr>, Refusal) -> Response<Body> + Send + Sync;
 
 /// See the module. One for each listener.
 #[derive(Clone)]
@@ -53,16 +55,16 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Guards by what holds at the time of each call; `turn_away` answers those who may not, given the path.
+    /// Guards by what holds at the time of each call; `turn_away` answers those who may not, given the path and where the call comes from.
     pub fn new(
         access: Current,
         clock: Clock,
-        turn_away: impl Fn(&str, Refusal) -> Response<Body> + Send + Sync + 'static,
+        turn_away: impl Fn(&str, Option<SocketAddr>, Refusal) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
         Self { access, clock, turn_away: Arc::new(turn_away) }
     }
 
-    /// Who calls, if it may.
+    /// Who calls, if it may, or what has to be verified before that can be told.
     fn admit<B: Arrives>(&self, request: &Request<B>) -> Result<Option<Principal>, Refusal> {
         if !is_grpc(request) {
             return Err(Refusal::NotGrpc);
@@ -71,23 +73,45 @@ impl Guard {
         // Nobody is asked.
         let Some(access) = &*access else { return Ok(None) };
         let Rule::Needs(needed) = rule_of(request.uri().path()) else { return Ok(None) };
-        let header = request.headers().get(AUTHORIZATION).map(|header| header.to_str().unwrap_or_default());
         let names = request.body().connection().and_then(Connection::names);
-        let who = match access.who(header, names, self.clock.now()) {
+        let who = match access.who(authorization(request), names, self.clock.now()) {
             Ok(who) => who,
             // A credential that is shown has to hold, also where none is needed.
-            Err(Unknown::Nobody) if access.anybody().meets(needed) => return Ok(None),
+            Err(Unknown::Nobody) if access.anybody().meets(needed) => {
+                request.body().connection().into_iter().for_each(Connection::admitted);
+                return Ok(None);
+            }
             Err(unknown) => return Err(Refusal::Unknown(unknown)),
         };
         if !who.roles.meets(needed) {
             return Err(Refusal::Forbidden { who, needed });
         }
+        request.body().connection().into_iter().for_each(Connection::admitted);
         let taken = who.rate.as_ref().map(|rate| (rate.a_second(), rate.take(self.clock.monotonic())));
         match taken {
             Some((limit, Err(after))) => Err(Refusal::TooOften { who, limit, after }),
             Some((_, Ok(()))) | None => Ok(Some(who)),
         }
     }
+
+    /// Begins to verify what a call shows.
+    fn verify<B: Arrives>(&self, request: &Request<B>) -> Result<Verifying, Unknown> {
+        let connection = request.body().connection();
+        if connection.is_some_and(|connection| connection.verifications().take(self.clock.monotonic()).is_err()) {
+            return Err(Unknown::TooManyToVerify("of this connection"));
+        }
+        let access = self.access.load_full().ok_or(Unknown::Unverified)?;
+        verifying::begin(access, authorization(request).unwrap_or_default().to_owned(), &self.clock)
+    }
+
+    fn turned_away<B: Arrives>(&self, request: &Request<B>, refusal: Refusal) -> Response<Body> {
+        let peer = request.body().connection().map(Connection::peer);
+        (self.turn_away)(request.uri().path(), peer, refusal)
+    }
+}
+
+fn authorization<B>(request: &Request<B>) -> Option<&str> {
+    request.headers().get(AUTHORIZATION).map(|header| header.to_str().unwrap_or_default())
 }
 
 /// POST, and `application/grpc`, `application/grpc+proto` and the like.
@@ -111,64 +135,108 @@ pub struct Guarded<S> {
     inner: S,
 }
 
-impl<S, B, R> Service<Request<B>> for Guarded<S>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-    B: Arrives,
-    R: From<Body>,
-{
-    type Response = Response<R>;
-    type Error = S::Error;
-    type Future = GuardedFuture<S::Future>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+impl<S> Guarded<S> {
+    /// Has a call answered that is let in, or gives it back with why it is not.
+    fn enter<B, R>(&mut self, mut request: Request<B>) -> Result<S::Future, (Request<B>, Refusal)>
+    where
+        S: Service<Request<B>, Response = Response<R>>,
+        B: Arrives,
+    {
         match self.guard.admit(&request) {
             Ok(who) => {
                 if let Some(who) = who {
                     request.extensions_mut().insert(who);
                 }
-                GuardedFuture::Admitted { inner: self.inner.call(request) }
+                Ok(self.inner.call(request))
             }
-            Err(refusal) => {
-                let answer = (self.guard.turn_away)(request.uri().path(), refusal);
-                GuardedFuture::TurnedAway { answer: Some(answer) }
-            }
+            Err(refusal) => Err((request, refusal)),
         }
     }
 }
 
-pin_project_lite::pin_project! {
-    /// A call, or what is said instead.
-    #[project = GuardedProjection]
-    pub enum GuardedFuture<F> {
-        /// It goes in.
-        Admitted {
-            #[pin]
-            inner: F,
-        },
-        /// It does not.
-        TurnedAway {
-            answer: Option<Response<Body>>,
-        },
+impl<S, B, R> Service<Request<B>> for Guarded<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Unpin,
+    S::Future: Unpin,
+    B: Arrives + Unpin,
+    R: From<Body>,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = GuardedFuture<S, B>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (request, unknown) = match self.enter(request) {
+            Ok(inner) => return GuardedFuture::Admitted(inner),
+            Err((request, Refusal::Unknown(Unknown::Unverified))) => match self.guard.verify(&request) {
+                Ok(verifying) => {
+                    let waiting = Waiting { verifying, request: Some(request), guarded: self.clone() };
+                    return GuardedFuture::Verifying(Box::new(waiting));
+                }
+                Err(unknown) => (request, Refusal::Unknown(unknown)),
+            },
+            Err(refused) => refused,
+        };
+        GuardedFuture::TurnedAway(Some(self.guard.turned_away(&request, unknown)))
     }
 }
 
-impl<F, E, R> Future for GuardedFuture<F>
+/// A call whose credential is being verified.
+pub struct Waiting<S, B> {
+    verifying: Verifying,
+    request: Option<Request<B>>,
+    guarded: Guarded<S>,
+}
+
+/// A call, or what is said instead.
+pub enum GuardedFuture<S, B>
 where
-    F: Future<Output = Result<Response<R>, E>>,
+    S: Service<Request<B>>,
+{
+    /// It goes in.
+    Admitted(S::Future),
+    /// It waits until it is known who it is.
+    Verifying(Box<Waiting<S, B>>),
+    /// It does not go in.
+    TurnedAway(Option<Response<Body>>),
+}
+
+impl<S, B, R> Future for GuardedFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Unpin,
+    S::Future: Unpin,
+    B: Arrives + Unpin,
     R: From<Body>,
 {
-    type Output = Result<Response<R>, E>;
+    type Output = Result<Response<R>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            GuardedProjection::Admitted { inner } => inner.poll(context),
-            GuardedProjection::TurnedAway { answer } => {
-                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer.map(R::from))))
+        let this = self.get_mut();
+        loop {
+            match this {
+                Self::Admitted(inner) => return Pin::new(inner).poll(context),
+                Self::TurnedAway(answer) => {
+                    return answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer.map(R::from))));
+                }
+                Self::Verifying(waiting) => {
+                    let verified = ready!(Pin::new(&mut waiting.verifying).poll(context));
+                    let Some(request) = waiting.request.take() else { return Poll::Pending };
+                    let entered = match verified {
+                        Ok(Ok(())) => waiting.guarded.enter(request),
+                        Ok(Err(unknown)) => Err((request, Refusal::Unknown(unknown))),
+                        Err(_) => Err((request, Refusal::Unknown(Unknown::Jwt("verifying broke off".to_owned())))),
+                    };
+                    *this = match entered {
+                        Ok(inner) => Self::Admitted(inner),
+                        Err((request, refusal)) => {
+                            Self::TurnedAway(Some(waiting.guarded.guard.turned_away(&request, refusal)))
+                        }
+                    };
+                }
             }
         }
     }

@@ -4,13 +4,20 @@
 //! against that. So neither `none`, nor an RSA key taken for an HMAC's secret, gets anybody in.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 /// Seconds by which clocks may differ.
 const LEEWAY: u64 = 30;
+/// Tokens of which it is remembered what was found out.
+const MAX_SEEN: usize = 10_000;
 /// No token is longer.
 const MAX_TOKEN: usize = 8_192;
 
@@ -75,11 +82,40 @@ pub struct Jwks {
     keys: Vec<Key>,
     issuer: String,
     audience: String,
+    /// What was found out of tokens by these keys.
+    seen: ArcSwap<imbl::HashMap<TokenHash, Seen>>,
 }
 
-#[derive(Deserialize)]
+/// SHA-256 of a token: what was verified is remembered without the token itself.
+type TokenHash = [u8; 32];
+
+/// What was found out of a token.
+#[derive(Debug, Clone)]
+enum Seen {
+    /// It holds in this time, in seconds since 1970, clocks allowed for.
+    Holds { subject: Arc<str>, from: f64, until: f64 },
+    /// It never will, by these keys.
+    Never(Arc<str>),
+}
+
+/// Why a token does not hold, and whether it may yet.
+#[derive(Debug)]
+struct Fault {
+    why: String,
+    may_hold_later: bool,
+}
+
+impl Fault {
+    fn lasting(why: impl Into<String>) -> Self {
+        Self { why: why.into(), may_hold_later: false }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 struct Claims {
     sub: String,
+    exp: f64,
+    nbf: Option<f64>,
 }
 
 impl Jwks {
@@ -97,24 +133,68 @@ impl Jwks {
         if keys.is_empty() {
             return Err(JwtError::NoKey { path, algorithms: rules.algorithms.join(", ") });
         }
-        Ok(Self { keys, issuer: rules.issuer.clone(), audience: rules.audience.clone() })
+        Ok(Self { keys, issuer: rules.issuer.clone(), audience: rules.audience.clone(), seen: ArcSwap::default() })
     }
 
-    /// The subject of a token that holds now.
+    /// What was found out of a token before: its subject, or why it does not hold, or not any more; nothing if it was not
+    /// looked at, or that is forgotten. This is quick, and verifying is not.
+    #[must_use]
+    pub fn recall(&self, token: &str, now: Timestamp) -> Option<Result<Arc<str>, String>> {
+        let seen = self.seen.load();
+        let now = now.as_millisecond() as f64 / 1e3;
+        Some(match seen.get(&hash(token))? {
+            Seen::Never(why) => Err(why.to_string()),
+            Seen::Holds { from, .. } if now < *from => Err("it does not hold yet".to_owned()),
+            Seen::Holds { until, .. } if now >= *until => Err("it has expired".to_owned()),
+            Seen::Holds { subject, .. } => Ok(Arc::clone(subject)),
+        })
+    }
+
+    /// Verifies a token, and remembers what was found out.
     ///
     /// # Errors
-    /// Why it does not.
-    pub fn verify(&self, token: &str) -> Result<String, String> {
+    /// Why it does not hold.
+    pub fn verify_once(&self, token: &str, now: Timestamp) -> Result<(), String> {
+        let (found, outcome) = match self.verify(token) {
+            Ok(Claims { sub, exp, nbf }) => {
+                let (from, until) = (nbf.unwrap_or(0.0) - LEEWAY as f64, exp + LEEWAY as f64);
+                (Seen::Holds { subject: sub.into(), from, until }, Ok(()))
+            }
+            Err(fault) if fault.may_hold_later => return Err(fault.why),
+            Err(Fault { why, .. }) => (Seen::Never(why.as_str().into()), Err(why)),
+        };
+        let now = now.as_millisecond() as f64 / 1e3;
+        self.seen.rcu(|before| {
+            let mut after = imbl::HashMap::clone(before);
+            if after.len() >= MAX_SEEN {
+                after.retain(|_, seen| matches!(seen, Seen::Holds { until, .. } if *until > now));
+            }
+            if after.len() >= MAX_SEEN {
+                // Who is forgotten is verified once more.
+                after.clear();
+            }
+            after.insert(hash(token), found.clone());
+            after
+        });
+        outcome
+    }
+
+    /// What a token says that holds now.
+    fn verify(&self, token: &str) -> Result<Claims, Fault> {
         if token.len() > MAX_TOKEN {
-            return Err("it is too long".to_owned());
+            return Err(Fault::lasting("it is too long"));
         }
-        let header = decode_header(token).map_err(|error| error.to_string())?;
+        let header = decode_header(token).map_err(|error| Fault::lasting(error.to_string()))?;
         // RFC 7515, 4.1.11: nothing that can be critical is understood here.
         if header.crit.is_some() {
-            return Err("its head says that something is critical (`crit`), which is not known here".to_owned());
+            return Err(Fault::lasting("its head says that something is critical (`crit`), which is not known here"));
+        }
+        if header.kid.is_none() && self.keys.len() > 1 {
+            // Otherwise each key would be tried, which takes as many times as long.
+            return Err(Fault::lasting(format!("it names no key (`kid`), and there are {}", self.keys.len())));
         }
         let named = |key: &&Key| header.kid.is_none() || key.id == header.kid;
-        let mut why = "no key has its `kid`".to_owned();
+        let mut fault = Fault::lasting("no key has its `kid`");
         for key in self.keys.iter().filter(named) {
             let [first, ..] = key.algorithms.as_slice() else { continue };
             let mut validation = Validation::new(*first);
@@ -125,12 +205,19 @@ impl Jwks {
             validation.set_issuer(&[&self.issuer]);
             validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
             match decode::<Claims>(token, &key.key, &validation) {
-                Ok(held) => return Ok(held.claims.sub),
-                Err(error) => why = error.to_string(),
+                Ok(held) => return Ok(held.claims),
+                Err(error) => {
+                    let may_hold_later = matches!(error.kind(), ErrorKind::ImmatureSignature);
+                    fault = Fault { why: error.to_string(), may_hold_later };
+                }
             }
         }
-        Err(why)
+        Err(fault)
     }
+}
+
+fn hash(token: &str) -> TokenHash {
+    Sha256::digest(token).into()
 }
 
 /// Only those with public keys: whoever can verify must not be able to sign.

@@ -12,10 +12,10 @@
 mod file;
 mod guard;
 mod jwt;
-mod rate;
 mod refusals;
 mod roles;
 mod tokens;
+mod verifying;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,11 +25,11 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 
 use crate::net::Names;
+use crate::rate::Rate;
 
 pub use file::{AccessError, AccessFile, Person};
 pub use guard::{Guard, Guarded, Refusal};
 pub use jwt::{Jwks, JwtError};
-pub use rate::Rate;
 pub use refusals::Refusals;
 pub use roles::{MATRIX, Role, Roles, Rule, rule_of};
 pub use tokens::{NewToken, StoredToken, TokenError, TokenFile};
@@ -85,6 +85,12 @@ pub enum Unknown {
     /// The JWT does not hold.
     #[error("the JWT does not hold: {0}")]
     Jwt(String),
+    /// A JWT that has to be verified first, which takes a while.
+    #[error("the JWT was not verified yet")]
+    Unverified,
+    /// More tokens are to be verified than can be.
+    #[error("too many JWTs are to be verified, {0}")]
+    TooManyToVerify(&'static str),
     /// A good credential of nobody in the access file.
     #[error("`{0}` is nobody in the access file")]
     Stranger(String),
@@ -143,9 +149,9 @@ impl Access {
                 }
                 match &self.jwks {
                     Some(jwks) if !tokens::looks_like_one(token) => {
-                        let subject = jwks.verify(token).map_err(Unknown::Jwt)?;
+                        let subject = jwks.recall(token, now).ok_or(Unknown::Unverified)?.map_err(Unknown::Jwt)?;
                         let person = self.file.by_subject(&subject);
-                        self.principal(person, Credential::Jwt(subject.into()))
+                        self.principal(person, Credential::Jwt(subject))
                     }
                     _ => {
                         let (id, name) = self.tokens.verify(token, now).map_err(Unknown::Token)?;
@@ -159,6 +165,17 @@ impl Access {
             }
             (None, None) => Err(Unknown::Nobody),
         }
+    }
+
+    /// Verifies the JWT of an `authorization` header: from then on [`Access::who`] knows it. It takes a while, and is not for
+    /// threads that answer queries.
+    ///
+    /// # Errors
+    /// If it does not hold.
+    pub fn verify(&self, authorization: &str, now: Timestamp) -> Result<(), Unknown> {
+        let (_, token) = authorization.split_once(' ').ok_or(Unknown::NotBearer)?;
+        let jwks = self.jwks.as_ref().ok_or(Unknown::Unverified)?;
+        jwks.verify_once(token, now).map_err(Unknown::Jwt)
     }
 
     /// What anybody may do, of whom nothing is known: never more than a reader.

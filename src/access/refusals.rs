@@ -1,5 +1,7 @@
 //! What is recorded of those who were turned away: each in the log, but not more than the log can bear.
 
+use std::net::SocketAddr;
+
 use tracing::warn;
 
 use super::guard::Refusal;
@@ -21,29 +23,27 @@ impl Refusals {
     }
 
     /// Writes one down, or counts it.
-    pub fn record(&self, path: &str, refusal: &Refusal) {
+    pub fn record(&self, path: &str, peer: Option<SocketAddr>, refusal: &Refusal) {
         let Some(unwritten) = self.sparing.may_write() else { return };
         // The path is the caller's own text.
         let method: String = path.chars().take(100).collect();
-        let listener = self.listener;
+        let (listener, peer) = (self.listener, peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string()));
         match refusal {
             Refusal::NotGrpc => {
-                warn!(target: "withheld::refused", listener, ?method, unwritten, "turned away: it is no call of gRPC");
+                warn!(target: "withheld::refused", listener, peer, ?method, unwritten, "not a gRPC call");
             }
             Refusal::Unknown(why) => {
-                warn!(target: "withheld::refused", listener, ?method, %why, unwritten, "turned away: nobody knows who it is");
+                warn!(target: "withheld::refused", listener, peer, ?method, %why, unwritten, "authentication failed");
             }
             Refusal::TooOften { who, limit, .. } => {
-                warn!(
-                    target: "withheld::refused", listener, ?method, who = &*who.name, limit, unwritten,
-                    "turned away: it calls too often"
-                );
+                let who = &*who.name;
+                warn!(target: "withheld::refused", listener, peer, ?method, who, limit, unwritten, "rate limit exceeded");
             }
             Refusal::Forbidden { who, needed } => {
-                let (credential, has) = (&who.credential, who.roles);
+                let (credential, has, who) = (&who.credential, who.roles, &*who.name);
                 warn!(
-                    target: "withheld::refused", listener, ?method, who = &*who.name, %credential, %has, %needed, unwritten,
-                    "turned away: it may not do that"
+                    target: "withheld::refused", listener, peer, ?method, who, %credential, %has, %needed, unwritten,
+                    "permission denied"
                 );
             }
         }

@@ -98,6 +98,8 @@ const SEE: Roles = Roles::of(&[Operator, Approver, Auditor, Admin]);
 const DO: Roles = Roles::of(&[Operator, Admin]);
 /// Who is the second person.
 const APPROVE: Roles = Roles::of(&[Approver, Admin]);
+/// Who ends what waits: the second person, and whoever proposed it, which is asked where the order is known.
+const REJECT: Roles = Roles::of(&[Operator, Approver, Admin]);
 /// Who decides that an account is not protected any more.
 const UNPROTECT: Roles = Roles::of(&[Admin]);
 /// Who decides that no program of before is to read the journal any more.
@@ -115,7 +117,7 @@ pub const MATRIX: &[(&str, &str, Roles)] = &[
     ("withheld.v1.OrderService", "UploadItems", DO),
     ("withheld.v1.OrderService", "ApplyOrder", DO),
     ("withheld.v1.OrderService", "ApproveOrder", APPROVE),
-    ("withheld.v1.OrderService", "RejectOrder", APPROVE),
+    ("withheld.v1.OrderService", "RejectOrder", REJECT),
     ("withheld.v1.OrderService", "LiftOrder", DO),
     ("withheld.v1.OrderService", "LiftItems", DO),
     ("withheld.v1.OrderService", "StayOrder", DO),

@@ -8,7 +8,7 @@ use prost::Message;
 use tonic::Request;
 
 use super::status::{BadFields, ServiceError};
-use crate::access::Principal;
+use crate::access::{Principal, Role};
 use crate::clock::new_id;
 use crate::domain::country::CountryCode;
 use crate::domain::digest::{Digest, Digester};
@@ -130,6 +130,11 @@ impl Caller {
             );
         }
         Arc::clone(&known.name)
+    }
+
+    /// Whether it may reject what others have proposed; where nobody is asked, everybody may.
+    pub(super) fn may_reject(&self) -> bool {
+        self.0.as_ref().is_none_or(|known| known.roles.has(Role::Approver) || known.roles.has(Role::Admin))
     }
 
     fn identity(&self) -> Option<Identity> {

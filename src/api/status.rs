@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::watch::Resume;
-use crate::access::{Refusal, Roles};
+use crate::access::{Refusal, Roles, Unknown};
 use crate::audit::keep::NotNow;
 use crate::desk::DeskError;
 use crate::domain::ids::{OrderId, Revision};
@@ -326,6 +326,10 @@ impl From<ServiceError> for Status {
                 let message = "this is no call of gRPC: POST, with the content-type application/grpc";
                 answer(Code::InvalidArgument, Reason::BadFields, message)
             }
+            ServiceError::Refused(Refusal::Unknown(Unknown::TooManyToVerify(of))) => {
+                let message = format!("too many JWTs are to be verified, {of}: try again, and use one for many calls");
+                answer(Code::ResourceExhausted, Reason::Overloaded, message).retry(soon)
+            }
             ServiceError::Refused(Refusal::Unknown(_)) => {
                 let message = "who calls is not known here: show a client certificate or a bearer token that holds";
                 answer(Code::Unauthenticated, Reason::Unauthenticated, message)
@@ -475,6 +479,9 @@ fn rejected(rejection: Rejection) -> Answer {
         }
         Rejection::OwnProposal { order, .. } => {
             answer(Code::PermissionDenied, Reason::OwnProposal, &message).with("order_id", order)
+        }
+        Rejection::NotOwnProposal { order, .. } => {
+            answer(Code::PermissionDenied, Reason::RoleMissing, &message).with("order_id", order)
         }
         Rejection::TooManyStagedLists { limit, .. } => {
             metrics::shed(Shed::StagedList);

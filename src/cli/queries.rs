@@ -371,8 +371,8 @@ fn print_changes(message: &pb::WatchWithholdingsResponse, before: &Resume, out: 
 }
 
 pub(super) async fn healthcheck(args: HealthArgs, client: &Client, out: &mut Output) -> Result<(), CliError> {
-    use tonic_health::pb::health_check_response::ServingStatus;
-    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use crate::pb::health::health_check_response::ServingStatus;
+    use crate::pb::health::{HealthCheckRequest, health_client::HealthClient};
     let mut health = HealthClient::new(client.channel().await?);
     let answer = health.check(client.request(HealthCheckRequest { service: args.service })).await?.into_inner();
     let status = ServingStatus::try_from(answer.status).unwrap_or(ServingStatus::Unknown).as_str_name();

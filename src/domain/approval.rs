@@ -224,6 +224,17 @@ pub fn reject(order: &Order, now: Timestamp) -> Result<Decision, Rejection> {
     Ok(Decision::Write(standing_change(order, OrderChange::Rejected), Effect::default()))
 }
 
+/// Whether somebody who is no approver may end what waits: who proposed it may.
+///
+/// # Errors
+/// If nothing waits, or if somebody else proposed it.
+pub fn withdraw(order: &Order, by: &Attribution, now: Timestamp) -> Result<Decision, Rejection> {
+    if !waiting(order, now)?.proposed.by.is_same_person(by) {
+        return Err(Rejection::NotOwnProposal { order: order.id().clone(), actor: by.actor.to_string() });
+    }
+    reject(order, now)
+}
+
 /// Has a lifting wait for a second person.
 pub fn propose_lift(state: &State, order: &Order, lift: Lift, expires_at: Timestamp, now: Timestamp) -> Decision {
     let grounds: Arc<[Ground]> = Arc::new([Ground::Lifting]);

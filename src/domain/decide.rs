@@ -56,6 +56,8 @@ pub enum Command {
     },
     /// End what waits for a second person.
     RejectOrder(OrderId),
+    /// End what waits as who proposed it, who is no approver.
+    WithdrawOrder(OrderId),
     /// End an order.
     LiftOrder(OrderId),
     /// End an order for some items.
@@ -129,6 +131,7 @@ pub fn decide(
         Command::ApplyOrder { order, items, preview } => apply_order(state, rules, order, items, *preview, now),
         Command::ApproveOrder { order, digest } => approval::approve(state, find(state, order)?, *digest, by, now),
         Command::RejectOrder(order) => approval::reject(find(state, order)?, now),
+        Command::WithdrawOrder(order) => approval::withdraw(find(state, order)?, by, now),
         Command::LiftOrder(id) => {
             let order = find(state, id)?;
             match order.state(now) {

@@ -111,6 +111,14 @@ pub enum Rejection {
         /// Who.
         actor: String,
     },
+    /// Who is no approver rejects what somebody else proposed.
+    #[error("`{actor}` did not propose what waits for order `{order}`: an approver may reject it, or who proposed it")]
+    NotOwnProposal {
+        /// The order.
+        order: OrderId,
+        /// Who.
+        actor: String,
+    },
     /// Somebody has staged many lists, and used none of them.
     #[error(
         "`{actor}` has {limit} staged lists that no order has used, which is the limit: use them, or wait until they are \

@@ -95,6 +95,8 @@ metrics! {
     REFUSED = Counter "withheld_refused_total" "Calls of who may not make them, by listener and why: unknown, forbidden, too_often, not_grpc.";
     SHEDS = Counter "withheld_sheds_total"
         "What was refused or ended because there was too much of it: connections, commands, watchers, staged lists, items of a list, bytes of requests, slow requests, watches, bytes of unread answers.";
+    JWT_VERIFICATIONS = Counter "withheld_jwt_verifications_total"
+        "JWTs whose signature was verified, by outcome: holds, does_not. One that holds is verified once, not at each call.";
     RELOAD_SUCCESSFUL = Gauge "withheld_config_last_reload_successful"
         "1 if that part of the configuration was taken up when it was last read, else 0: settings, access, certificates.";
     RELOAD_TIME = Gauge "withheld_config_last_reload_success_timestamp_seconds"
@@ -159,6 +161,7 @@ struct Metrics {
     checkpoint_failures: Counter,
     index_bytes: Gauge,
     response_unread: Gauge,
+    jwt_verifications: [Counter; 2],
     config: config::ConfigMetrics,
     doors: [Doorkeeping; 3],
     sheds: [Counter; 8],
@@ -211,6 +214,8 @@ impl Metrics {
             checkpoint_failures: metrics::counter!(CHECKPOINT_FAILURES.name),
             index_bytes: metrics::gauge!(INDEX_BYTES.name),
             response_unread: metrics::gauge!(RESPONSE_UNREAD.name),
+            jwt_verifications: ["holds", "does_not"]
+                .map(|outcome| metrics::counter!(JWT_VERIFICATIONS.name, "outcome" => outcome)),
             config: config::ConfigMetrics::registered(),
             doors: ["queries", "admin", "http"].map(Doorkeeping::registered),
             refused: ["queries", "admin"].map(|listener| {
@@ -249,6 +254,12 @@ pub fn journal_connected(connected: bool) {
 /// A connection to the journal was made that was not the first.
 pub fn journal_reconnected() {
     METRICS.reconnects.increment(1);
+}
+
+/// A JWT was verified, and holds or does not.
+pub fn jwt_verified(holds: bool) {
+    let [yes, no] = &METRICS.jwt_verifications;
+    if holds { yes } else { no }.increment(1);
 }
 
 /// Following the journal failed and is taken up again.

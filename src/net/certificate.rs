@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use x509_parser::extensions::GeneralName;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -9,7 +10,10 @@ use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName, X509Na
 
 /// What a certificate says its holder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names(Arc<str>);
+pub struct Names {
+    name: Arc<str>,
+    until: Timestamp,
+}
 
 impl Names {
     /// Of a certificate in DER; `None` if it is none that can be read, or says two things.
@@ -19,23 +23,30 @@ impl Names {
         if !rest.is_empty() {
             return None;
         }
+        let until = Timestamp::from_second(certificate.validity().not_after.timestamp()).unwrap_or(Timestamp::MAX);
         let names = certificate.subject_alternative_name().ok()?.map_or(&[][..], |names| &names.value.general_names);
         let uris: Vec<&str> =
             names.iter().filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None }).collect();
         match uris.as_slice() {
             // The only URI among the alternative names, as the SPIFFE standard has it.
-            [uri] if is_spiffe_id(uri) => Some(Self(Arc::from(*uri))),
+            [uri] if is_spiffe_id(uri) => Some(Self { name: Arc::from(*uri), until }),
             // Not to be told which of them is meant, or one that only looks like it.
             uris if uris.iter().any(|uri| uri.to_ascii_lowercase().starts_with("spiffe:")) => None,
-            _ => subject(certificate.subject()).map(|subject| Self(subject.into())),
+            _ => subject(certificate.subject()).map(|subject| Self { name: subject.into(), until }),
         }
+    }
+
+    /// When the certificate ends to hold.
+    #[must_use]
+    pub const fn until(&self) -> Timestamp {
+        self.until
     }
 
     /// The name that counts: the SPIFFE ID, or where there is none, the subject, its parts in the order in which they stand
     /// there and escaped as RFC 4514 has it.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 

@@ -16,7 +16,9 @@ use tracing::debug;
 use super::certificate::Names;
 use super::drain::Drain;
 use super::heard::Listened;
+use super::slots::Slot;
 use crate::clock::jittered;
+use crate::rate::Rate;
 use crate::telemetry::causes;
 
 /// How long a connection may take to say what its protocol begins with.
@@ -31,6 +33,8 @@ const VERY_LAST_WORDS: Duration = Duration::from_millis(500);
 const ENDLESS: usize = 64;
 /// How long the other end has at most to say that it is still there.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// New credentials of one connection that are verified in a second: a person's program has one, a gateway some.
+const VERIFICATIONS_A_SECOND: u32 = 50;
 /// For those that live as long as they like: decades.
 const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 30);
 
@@ -62,6 +66,8 @@ pub trait Conversation: Send {
 pub struct Pace {
     /// After this, up to a quarter less or more, it is ended, so that clients look for other replicas now and then.
     pub age: Option<Duration>,
+    /// After this at the latest, whatever its age may be.
+    pub limit: Option<Duration>,
     /// How often it is asked (PING) whether it is still there, however idle it is.
     pub keepalive: Duration,
 }
@@ -79,10 +85,13 @@ pub struct Connection(Arc<Ends>);
 
 #[derive(Debug)]
 struct Ends {
+    peer: SocketAddr,
     names: Option<Names>,
     streams: CancellationToken,
     drain: Drain,
     endless: AtomicUsize,
+    verifications: Rate,
+    slot: Arc<Slot>,
 }
 
 /// A stream that goes on for ever, and counts while there is this.
@@ -103,6 +112,23 @@ impl Connection {
     pub fn endless(&self) -> Result<Endless, usize> {
         let counted = Endless(self.clone());
         if self.0.endless.fetch_add(1, Ordering::Relaxed) < ENDLESS { Ok(counted) } else { Err(ENDLESS) }
+    }
+
+    /// How often it may have a credential verified that is not known yet.
+    #[must_use]
+    pub fn verifications(&self) -> &Rate {
+        &self.0.verifications
+    }
+
+    /// Somebody is known on it, or needs not be: it keeps its place.
+    pub fn admitted(&self) {
+        self.0.slot.admitted();
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.0.peer
     }
 
     /// What the certificate says that was shown; it holds.
@@ -130,11 +156,17 @@ enum Stage {
     Streams,
 }
 
+/// Whose a connection is.
+pub(super) struct Identified {
+    pub(super) peer: SocketAddr,
+    pub(super) names: Option<Names>,
+    pub(super) slot: Arc<Slot>,
+}
+
 /// Serves one until its end.
 pub(super) async fn serve<T, P, S>(
     io: T,
-    peer: SocketAddr,
-    names: Option<Names>,
+    Identified { peer, names, slot }: Identified,
     service: S,
     (protocol, pace): (P, Pace),
     drain: Drain,
@@ -145,10 +177,18 @@ pub(super) async fn serve<T, P, S>(
     let (io, heard) = Listened::to(io);
     let greeted = || heard.bytes() >= P::GREETING_BYTES;
     let ending = drain.end_of_streams();
-    let ends = Ends { names, streams: ending.clone(), drain: drain.clone(), endless: AtomicUsize::new(0) };
+    let ends = Ends {
+        peer,
+        names,
+        streams: ending.clone(),
+        drain: drain.clone(),
+        endless: AtomicUsize::new(0),
+        verifications: Rate::new(VERIFICATIONS_A_SECOND),
+        slot,
+    };
     let mut talk = protocol.talk(io, service, Connection(Arc::new(ends)), pace);
 
-    let age = pace.age.map_or(FOR_EVER, jittered);
+    let age = pace.age.map_or(FOR_EVER, jittered).min(pace.limit.unwrap_or(FOR_EVER));
     let greeting = GREETING.min(age);
     let mut stage = Stage::Greeting;
     let mut timer = pin!(sleep(greeting));

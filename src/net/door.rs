@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::certificate::Names;
-use super::connection::{self, Pace, Protocol};
+use super::connection::{self, Identified, Pace, Protocol};
 use super::drain::Drain;
+use super::slots::{ConnectionLimit, Reclaim, Slot};
 use super::tls::Tls;
-use crate::clock::jittered;
+use crate::clock::{Clock, jittered};
 use crate::metrics::Doorkeeping;
 use crate::telemetry::Sparing;
 
@@ -23,27 +23,13 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)
 /// How long a connection that was cut off may take to be gone.
 const AFTER_THE_CUT: Duration = Duration::from_secs(1);
 
-/// How many connections there may be. A clone counts together with it.
-#[derive(Debug, Clone)]
-pub struct Places(Arc<Semaphore>);
-
-impl Places {
-    /// So many.
-    #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
-    }
-
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
-    }
-}
-
 /// What is common to the connections of one listener. A clone is another socket of the same listener.
 #[derive(Debug, Clone)]
 pub struct Door<P> {
     /// Shared by all sockets of the listener.
-    pub places: Places,
+    pub limit: ConnectionLimit,
+    /// Who gives up their slot when another comes.
+    pub reclaim: Reclaim,
     /// What is spoken.
     pub protocol: P,
     /// Encrypted, if there is this.
@@ -54,6 +40,8 @@ pub struct Door<P> {
     pub drain: Drain,
     /// What is counted of them.
     pub counts: Doorkeeping,
+    /// By which it is told whether a client's certificate still holds.
+    pub clock: Clock,
     /// What is logged of handshakes that came to nothing.
     pub failures: Arc<Sparing>,
 }
@@ -81,17 +69,23 @@ impl<P> Door<P> {
             match accepted {
                 Ok((stream, peer)) => {
                     [pause, _] = PAUSES;
-                    let Some(place) = self.places.take() else {
+                    let Some((taken, slot)) = self.limit.take(self.reclaim.now()) else {
                         // Told at once, the client goes elsewhere; kept waiting, it would do so at its deadline.
                         self.counts.turned_away();
                         continue;
                     };
                     // Without it an answer waits for the acknowledgement of the one before, 40 ms.
                     let _ = stream.set_nodelay(true);
-                    let (here, door, service) = (self.counts.enter(), self.clone(), service.clone());
+                    let (counts, door, service) = (self.counts.clone(), self.clone(), service.clone());
                     connections.spawn(async move {
-                        door.welcome(stream, peer, service).await;
-                        drop((here, place));
+                        let Some(permit) = taken.wait().await else { return counts.turned_away() };
+                        let here = counts.enter();
+                        tokio::select! {
+                            biased;
+                            () = slot.reclaimed() => counts.turned_away(),
+                            () = door.welcome(stream, peer, service, Arc::clone(&slot)) => {}
+                        }
+                        drop((here, permit));
                     });
                 }
                 // It has gone again before it was accepted.
@@ -116,14 +110,15 @@ impl<P> Door<P> {
     }
 
     /// Shakes hands, if that is asked for, and serves one connection to its end.
-    async fn welcome<S>(self, stream: TcpStream, peer: SocketAddr, service: S)
+    async fn welcome<S>(self, stream: TcpStream, peer: SocketAddr, service: S, slot: Arc<Slot>)
     where
         P: Protocol<S>,
         S: Send,
     {
-        let Self { protocol, tls, pace, drain, counts, failures, .. } = self;
+        let Self { protocol, tls, mut pace, drain, counts, clock, failures, .. } = self;
         let Some(tls) = tls else {
-            return connection::serve(stream, peer, None, service, (protocol, pace), drain).await;
+            let stranger = Identified { peer, names: None, slot };
+            return connection::serve(stream, stranger, service, (protocol, pace), drain).await;
         };
         let shaken = tokio::select! {
             shaken = tls.accept(stream) => shaken,
@@ -134,7 +129,12 @@ impl<P> Door<P> {
                 let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 // One that holds and cannot be read is nobody's.
                 let names = shown.and_then(|certificate| Names::of(certificate));
-                connection::serve(stream, peer, names, service, (protocol, pace), drain).await;
+                if let Some(names) = &names {
+                    // A certificate that ends to hold ends what was opened by it.
+                    let left = names.until().duration_since(clock.now());
+                    pace.limit = Some(Duration::try_from(left).unwrap_or(Duration::ZERO));
+                }
+                connection::serve(stream, Identified { peer, names, slot }, service, (protocol, pace), drain).await;
             }
             Err(error) => {
                 counts.no_handshake();

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -170,6 +170,11 @@ impl TlsIdentity {
         };
         let built = builder.with_single_cert(self.certificates.clone(), self.key.clone_key());
         let mut config = built.map_err(|error| self.pair(&error))?;
+        if clients != ClientCertificate::Off {
+            // Who comes back by a ticket is not asked for a certificate again, which may have ended, or be nobody's, by then.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }

@@ -31,7 +31,7 @@ use tower::util::MapRequest;
 use tower::{Layer as _, Service, ServiceExt as _};
 use tracing::{error, info, warn};
 
-use open::{Opened, create, journal, listen, places, reflection};
+use open::{Opened, connection_limit, create, journal, listen, reflection};
 
 use crate::access::{self, Guard, Refusal, Refusals};
 use crate::api::{
@@ -43,14 +43,17 @@ use crate::audit::log::CheckpointLog;
 use crate::clock::Clock;
 use crate::config::{ConnectionAge, HttpListen, ServeArgs};
 use crate::desk;
+use crate::health::HealthService;
 use crate::http::{Http, Pages};
 use crate::journal::AppendError;
 use crate::journal::redis::SetUpError;
 use crate::journal::sqlite::OpenError;
 use crate::machine;
 use crate::metrics::{self, Doorkeeping, Tallies, Why, calls::Calls, verdicts::Verdicts};
-use crate::net::{Door, Drain, Grpc, Http1, MemoryLimiter, Pace, Places, RequestBody, ResponseMemory, Tls};
-use crate::pb::v1 as pb;
+use crate::net::{
+    ConnectionLimit, Door, Drain, Grpc, Http1, MemoryLimiter, Pace, Reclaim, RequestBody, ResponseMemory, Tls,
+};
+use crate::pb::{health as pb_health, v1 as pb};
 use crate::readiness::{Gate, Readiness};
 use crate::reload::Live;
 use crate::replica::lineage::{Known, LineageError};
@@ -76,7 +79,7 @@ const COMMON_SERVICES: &[&str] =
 /// What describes them all.
 const DESCRIPTORS: [&[u8]; 4] = [
     pb::DESCRIPTORS,
-    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    pb_health::DESCRIPTORS,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
@@ -203,7 +206,7 @@ impl Running {
     /// Turns away who may not call what a listener serves, and has that recorded.
     fn guard(&self, listener: &'static str) -> Guard {
         let refusals = Refusals::of(listener, self.clock.clone());
-        Guard::new(Arc::clone(&self.access), self.clock.clone(), move |path, refusal| {
+        Guard::new(Arc::clone(&self.access), self.clock.clone(), move |path, peer, refusal| {
             let why = match &refusal {
                 Refusal::NotGrpc => Why::NotGrpc,
                 Refusal::Unknown(_) => Why::Unknown,
@@ -211,14 +214,25 @@ impl Running {
                 Refusal::TooOften { .. } => Why::TooOften,
             };
             metrics::refused(listener, why);
-            refusals.record(path, &refusal);
+            refusals.record(path, peer, &refusal);
             turned_away(refusal)
         })
     }
 
-    fn door<P>(&self, protocol: P, places: Places, tls: Option<Tls>, counts: Doorkeeping, pace: Pace) -> Door<P> {
+    fn door<P>(
+        &self,
+        protocol: P,
+        limit: ConnectionLimit,
+        tls: Option<Tls>,
+        counts: Doorkeeping,
+        pace: Pace,
+    ) -> Door<P> {
         let failures = Arc::new(Sparing::new(self.clock.clone()));
-        Door { places, protocol, tls, pace, drain: self.drain.clone(), counts, failures }
+        let access = Arc::clone(&self.access);
+        // Where nobody is asked who they are, nobody is more of a stranger than another.
+        let reclaim = Reclaim::when(move || access.load().is_some());
+        let (clock, drain) = (self.clock.clone(), self.drain.clone());
+        Door { limit, reclaim, protocol, tls, pace, drain, counts, clock, failures }
     }
 
     /// Serves one socket until its end; to be run where its calls are to run.
@@ -234,8 +248,9 @@ impl Running {
         S::Future: Unpin + Send + 'static,
         B: HttpBody<Data = Bytes, Error = Status> + From<Body> + Unpin + Send + 'static,
     {
-        let service = guard.layer(Deadlines.layer(service));
-        let service = trace::layer().layer(self.tallies.calls.layer().layer(service));
+        // What strangers call has no span: they could have any number recorded.
+        let service = guard.layer(trace::layer().layer(Deadlines.layer(service)));
+        let service = self.tallies.calls.layer().layer(service);
         let (fault, ended) = (self.fault.clone(), self.tasks.token());
         async move {
             if let Err(source) = door.serve(listener, service).await {
@@ -266,10 +281,10 @@ impl Running {
     /// Ends all connections, within this time, and then those that have not ended. What is urgent is not waited for.
     async fn drain(&self, stop: &Stop, pause: Duration, all: Duration) {
         let mut end = pin!(tokio::time::sleep(all));
-        self.gate.set(Readiness::Stopping).await;
+        self.gate.set(Readiness::Stopping);
         tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.reaches(Urgency::Prompt) => {} }
         self.drain.leave();
-        self.gate.dismiss().await;
+        self.gate.dismiss();
         self.tasks.close();
         let cut = tokio::select! {
             () = self.tasks.wait() => false,
@@ -313,8 +328,6 @@ pub async fn run(
         max_batch: args.max_batch as usize,
     };
     let checkpoints = Checkpoints::new(read_keys(&args.checkpoint_key)?, replica.clone());
-    let [(query_health, query_health_service), (admin_health, admin_health_service)] =
-        [tonic_health::server::health_reporter(), tonic_health::server::health_reporter()];
     let (fault, mut faults) = mpsc::channel(8);
     let services = [QUERY_SERVICES, ADMIN_SERVICES, COMMON_SERVICES].concat();
     let calls = Calls::new(&DESCRIPTORS, &services, clock.clone()).map_err(|_| ServeError::Ended("counting calls"))?;
@@ -323,7 +336,7 @@ pub async fn run(
         context,
         keep_uploads: args.keep_uploads,
         // Ready-means-loaded: before anything listens, nothing reports SERVING.
-        gate: Gate::closed([(query_health, QUERY_SERVICES), (admin_health, ADMIN_SERVICES)]).await,
+        gate: Gate::closed(),
         access: live.access,
         clock,
         tallies: Tallies { calls, verdicts: Verdicts::default(), responses: ResponseMemory::new(MAX_UNREAD) },
@@ -335,7 +348,7 @@ pub async fn run(
         ConnectionAge::Off => None,
         ConnectionAge::Most(age) => Some(age),
     };
-    let pace = Pace { age, keepalive: args.keepalive };
+    let pace = Pace { age, limit: None, keepalive: args.keepalive };
     let [query_counts, admin_counts, http_counts] = Doorkeeping::of_listeners();
     let [query_tls, admin_tls, http_tls] = live.tls.map_or_else(Default::default, |tls| tls.map(Some));
     let responses = running.tallies.responses.clone();
@@ -345,12 +358,19 @@ pub async fn run(
         max_message,
         statuses: LIMITS,
     };
-    let query_door = running.door(grpc(MAX_QUERY_MESSAGE), places(args.max_connections), query_tls, query_counts, pace);
-    let admin_door =
-        running.door(grpc(MAX_ADMIN_MESSAGE), Places::new(MAX_ADMIN_CONNECTIONS), admin_tls, admin_counts, pace);
+    let query_door =
+        running.door(grpc(MAX_QUERY_MESSAGE), connection_limit(args.max_connections), query_tls, query_counts, pace);
+    let admin_door = running.door(
+        grpc(MAX_ADMIN_MESSAGE),
+        ConnectionLimit::new(MAX_ADMIN_CONNECTIONS),
+        admin_tls,
+        admin_counts,
+        pace,
+    );
     // It goes on while the others drain, so that it can be seen.
-    let http_door = running.door(Http1, Places::new(MAX_HTTP_CONNECTIONS), http_tls, http_counts, pace);
-    let http_door = Door { drain: Drain::default(), ..http_door };
+    let http_door = running.door(Http1, ConnectionLimit::new(MAX_HTTP_CONNECTIONS), http_tls, http_counts, pace);
+    // Nobody is ever known to it: who has been there longest goes.
+    let http_door = Door { drain: Drain::default(), reclaim: Reclaim::when(|| true), ..http_door };
 
     let admin = listen(args.admin_listen, false)?;
     // A shared port is shared with other processes, too: one on another journal would answer some of the queries. Bound
@@ -370,10 +390,12 @@ pub async fn run(
     }
     let guard = running.guard("queries");
     for listener in listeners {
-        let queries = running.queries(reflection(QUERY_SERVICES)?.add_service(query_health_service.clone()));
+        let health = HealthService::server(QUERY_SERVICES, &running.gate);
+        let queries = running.queries(reflection(QUERY_SERVICES)?.add_service(health));
         running.spawn_query_thread(query_door.clone(), listener, guard.clone(), queries)?;
     }
-    let routes = running.admin_routes(reflection(ADMIN_SERVICES)?.add_service(admin_health_service));
+    let health = HealthService::server(ADMIN_SERVICES, &running.gate);
+    let routes = running.admin_routes(reflection(ADMIN_SERVICES)?.add_service(health));
     let routes = MapRequest::new(routes, into_tonic).map_future(Box::pin);
     tokio::spawn(running.serve(admin_door, admin, running.guard("admin"), routes));
     let pages = Pages { replica: replica.clone(), gate: running.gate.clone(), tallies: running.tallies.clone() };

@@ -17,7 +17,7 @@ use crate::journal::redis::{LinkChange, RedisJournal, RedisOptions};
 use crate::journal::sqlite::SqliteJournal;
 use crate::journal::{Journal, Position, ReadError};
 use crate::metrics;
-use crate::net::{self, Places};
+use crate::net::{self, ConnectionLimit};
 use crate::record::creation;
 use crate::replica::Snapshots;
 use crate::replica::lineage::Lineage;
@@ -100,13 +100,13 @@ pub(super) fn listen(address: SocketAddr, shared: bool) -> Result<std::net::TcpL
     net::bind(address, shared).map_err(|source| ServeError::Listen { address, source })
 }
 
-/// As many places for timeline services as were asked for, if there are descriptors for them.
-pub(super) fn places(asked: u32) -> Places {
+/// As many connections of timeline services as were asked for, if there are descriptors for them.
+pub(super) fn connection_limit(asked: u32) -> ConnectionLimit {
     let possible = net::descriptors().saturating_sub(OTHER_DESCRIPTORS).max(16);
     if u64::from(asked) > possible {
         warn!(asked, possible, "this process may not have so many open files: fewer connections are accepted");
     }
-    Places::new(usize::try_from(possible.min(asked.into())).unwrap_or(usize::MAX))
+    ConnectionLimit::new(usize::try_from(possible.min(asked.into())).unwrap_or(usize::MAX))
 }
 
 /// Reflection that lists the services of one listener; the files it serves describe those of both.

@@ -26,6 +26,7 @@ mod drain;
 mod faults;
 mod frames;
 mod harness;
+mod health;
 mod journal;
 
 mod large;

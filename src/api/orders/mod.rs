@@ -213,8 +213,9 @@ impl OrderService for Orders {
         let (context, mut bad) = (request.context.take(), BadFields::default());
         let by = parse::attribution(&mut bad, &caller, context, true, "RejectOrder", &request);
         let order = parse::order_id(&mut bad, "order_id", &request.order_id);
-        let Changed { order, revision, already_done, .. } =
-            self.change(order, by, false, bad, Command::RejectOrder).await?;
+        // Who is no approver may take back what they proposed, and nothing else.
+        let command = if caller.may_reject() { Command::RejectOrder } else { Command::WithdrawOrder };
+        let Changed { order, revision, already_done, .. } = self.change(order, by, false, bad, command).await?;
         Ok(Response::new(pb::RejectOrderResponse { order, revision, already_done }))
     }
 

@@ -149,7 +149,7 @@ async fn a_jwt_holds_as_it_was_signed_and_forged_ones_do_not() {
     let by_next = next.sign(&mk_claims());
     until("the new key counts", async || ask(queries.clone(), with_token(&by_next, mk_check())).await.is_ok()).await;
     assert_eq!(refused(&ask(queries.clone(), with_token(&good, mk_check())).await.unwrap_err()), unauthenticated());
-    // Half a file changes nothing.
+    // Half a file changes nothing, for who was verified before and for who comes now.
     std::fs::write(desk.path("jwks.json"), "{\"keys\": [").unwrap();
     until("it is told", async || service.log().contains("configuration reload failed")).await;
     assert!(!ask(queries, with_token(&by_next, mk_check())).await.unwrap());
@@ -169,5 +169,90 @@ fn an_algorithm_by_which_whoever_verifies_can_sign_is_refused_at_the_start() {
             .unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && told.contains(said), "{algorithm}: {told}");
+    }
+}
+
+/// How many signatures were looked at, by outcome.
+async fn verified(service: &crate::harness::Service) -> [u64; 2] {
+    let scrape = crate::scrape::Scrape::of(service).await;
+    ["holds", "does_not"]
+        .map(|outcome| scrape.count(&format!("withheld_jwt_verifications_total{{outcome=\"{outcome}\"}}")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jwt_is_verified_once_and_until_it_ends() {
+    let desk = Desk::mk();
+    let provider = Provider::mk("key-1");
+    write_keys(&desk, &[provider.jwk()]);
+    desk.access(ACCESS);
+    let service = desk.service().await;
+    let queries = plain(&service.queries).await;
+    let (long, short) = (provider.sign(&mk_claims()), provider.sign(&with(mk_claims(), "exp", json!(in_seconds(-27)))));
+    for _ in 0..50 {
+        assert!(!ask(queries.clone(), with_token(&long, mk_check())).await.unwrap());
+    }
+    assert_eq!(verified(&service).await, [1, 0], "fifty calls, one signature");
+    // On another connection, and to operators' services, it is the same token.
+    assert!(!ask(plain(&service.queries).await, with_token(&long, mk_check())).await.unwrap());
+    assert_eq!(verified(&service).await, [1, 0]);
+    // Within the seconds by which clocks may differ one that has ended still holds, and then does not, without being looked
+    // at again.
+    assert!(!ask(queries.clone(), with_token(&short, mk_check())).await.unwrap());
+    until("it has ended", async || ask(queries.clone(), with_token(&short, mk_check())).await.is_err()).await;
+    assert_eq!(verified(&service).await, [2, 0]);
+    // Other keys: what was verified by those before is verified anew.
+    write_keys(&desk, &[Provider::mk("key-2").jwk()]);
+    until("it is by no key any more", async || ask(queries.clone(), with_token(&long, mk_check())).await.is_err())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_are_several_keys_a_jwt_says_by_which_it_was_signed() {
+    let desk = Desk::mk();
+    let keys = ["key-1", "key-2"].map(Provider::mk);
+    write_keys(&desk, &keys.each_ref().map(Provider::jwk));
+    desk.access(ACCESS);
+    let service = desk.service().await;
+    let queries = plain(&service.queries).await;
+    for provider in &keys {
+        assert!(!ask(queries.clone(), with_token(&provider.sign(&mk_claims()), mk_check())).await.unwrap());
+        let header = Header::new(Algorithm::ES256);
+        let key = EncodingKey::from_ec_der(&provider.key.serialize_der());
+        let nameless = encode(&header, &mk_claims(), &key).unwrap();
+        let status = ask(queries.clone(), with_token(&nameless, mk_check())).await.unwrap_err();
+        assert_eq!(refused(&status), unauthenticated());
+    }
+    assert!(service.log().contains("it names no key (`kid`), and there are 2"), "{}", service.log());
+}
+
+/// Whoever shows one forged token after another has few of them looked at, and those whose tokens hold are answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_forged_jwts_is_refused_without_looking_at_them() {
+    const FORGED: u64 = 2_000;
+    let desk = Desk::mk();
+    let [provider, stranger] = [Provider::mk("key-1"), Provider::mk("key-1")];
+    write_keys(&desk, &[provider.jwk()]);
+    desk.access(ACCESS);
+    let service = desk.service().await;
+    let (honest, flood) = (plain(&service.queries).await, plain(&service.queries).await);
+    let good = provider.sign(&mk_claims());
+    assert!(!ask(honest.clone(), with_token(&good, mk_check())).await.unwrap());
+    let mut codes = std::collections::BTreeMap::<String, u64>::new();
+    let began = std::time::Instant::now();
+    for number in 0..FORGED {
+        let forged = stranger.sign(&with(mk_claims(), "jti", json!(number)));
+        let status = ask(flood.clone(), with_token(&forged, mk_check())).await.unwrap_err();
+        *codes.entry(refused(&status).1).or_default() += 1;
+        if number % 100 == 0 {
+            assert!(!ask(honest.clone(), with_token(&good, mk_check())).await.unwrap(), "others are answered");
+        }
+    }
+    let [holds, does_not] = verified(&service).await;
+    // Fifty a second of one connection, and as many that may come at once.
+    let most = 50 * (began.elapsed().as_secs() + 2);
+    assert!(holds == 1 && does_not <= most, "{does_not} of {FORGED} were looked at in {:?}", began.elapsed());
+    assert_eq!(codes.get("UNAUTHENTICATED").copied(), Some(does_not), "{codes:?}");
+    if most < FORGED {
+        assert!(codes["OVERLOADED"] >= FORGED - most, "{codes:?}");
     }
 }

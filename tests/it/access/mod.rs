@@ -9,6 +9,7 @@ mod pki;
 mod record;
 mod reload;
 mod sealed;
+mod strangers;
 mod tokens;
 
 use std::path::{Path, PathBuf};

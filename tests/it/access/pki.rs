@@ -45,6 +45,14 @@ impl Authority {
         self.for_uris(&[id])
     }
 
+    /// The same, for so many seconds from now.
+    pub fn for_spiffe_until(&self, id: &str, seconds: u64) -> Issued {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(id).unwrap())];
+        params.not_after = (std::time::SystemTime::now() + std::time::Duration::from_secs(seconds)).into();
+        self.issue(params, "somebody", ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     /// For somebody with any URIs among the alternative names.
     pub fn for_uris(&self, uris: &[&str]) -> Issued {
         let mut params = CertificateParams::default();

@@ -79,7 +79,8 @@ async fn a_token_holds_until_it_is_revoked_while_the_service_runs_and_only_as_it
         let secret = secret_of(token);
         assert!(!file.contains(&secret) && !log.contains(&secret));
     }
-    assert!(log.contains("turned away") && log.contains("revoked"), "{log}");
+    let refusal = log.lines().find(|line| line.contains("authentication failed")).unwrap();
+    assert!(log.contains("revoked") && refusal.contains(" peer=\"127.0.0.1:"), "{refusal}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
