@@ -103,6 +103,8 @@ impl World {
             rules,
             unknown_viewer: UnknownViewerPolicy::WorldwideOnly,
             max_batch: 1_000,
+            control: runtime.handle().clone(),
+            news: Arc::default(),
         };
         let orders = Orders::new(context.clone(), Duration::from_hours(24));
         let protections = Protections::new(context.clone());

@@ -43,6 +43,7 @@ pub use protection::Protections;
 pub use report::Reports;
 pub use status::turned_away;
 pub use visibility::Visibility;
+pub use watch::News;
 
 /// The longest wait for a revision.
 const REVISION_WAIT: Duration = Duration::from_secs(5);
@@ -60,6 +61,10 @@ pub struct Context {
     pub unknown_viewer: UnknownViewerPolicy,
     /// The most accounts and posts in one query.
     pub max_batch: usize,
+    /// Where work goes on that no query thread is to do.
+    pub control: tokio::runtime::Handle,
+    /// What readers are told that follow.
+    pub news: Arc<News>,
 }
 
 impl Context {

@@ -2,8 +2,6 @@
 //!
 //! **Query-path-is-memory**: unless the caller asks to wait for a revision, no handler awaits anything.
 
-use std::sync::Arc;
-
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -25,14 +23,13 @@ use crate::replica::Published;
 pub struct Visibility {
     context: Context,
     tally: Tally,
-    news: Arc<watch::News>,
 }
 
 impl Visibility {
     /// The service over a context, for one thread, which counts its verdicts.
     #[must_use]
     pub fn new(context: Context, tally: Tally) -> Self {
-        Self { context, tally, news: Arc::default() }
+        Self { context, tally }
     }
 
     fn freshness(&self, published: &Published) -> Option<pb::Freshness> {
@@ -247,6 +244,6 @@ impl VisibilityService for Visibility {
             metrics::shed(Shed::Watch);
             ServiceError::TooManyWatches { limit }
         })?;
-        Ok(Response::new(watch::start(self.context.clone(), Arc::clone(&self.news), connection, endless, from)))
+        Ok(Response::new(watch::start(self.context.clone(), connection, endless, from)))
     }
 }

@@ -6,21 +6,25 @@
 //!
 //! Knows no tonic, no journal and no clock.
 
+mod distinct;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::domain::country::{CountrySet, UnknownViewerPolicy, Viewer};
 use crate::domain::holdings::{Holdings, SetNo};
-use crate::domain::ids::{Revision, Subject};
+use crate::domain::ids::{AccountId, PostId, Revision, Subject};
 use crate::domain::order::{Order, OrderNo, OrderState};
 use crate::domain::regime::Confidentiality;
 use crate::domain::spec::Basis;
 use crate::domain::state::{State, Touched};
 use crate::subject_map::SubjectMap;
 
+pub use distinct::Distinct;
+
 /// What a viewer may be told about a withholding.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Notice {
     /// On what kind of basis; `None` where the order is confidential.
     pub basis: Option<Basis>,
@@ -167,6 +171,20 @@ impl Snapshot {
     #[must_use]
     pub fn countries(&self, subject: Subject) -> CountrySet {
         self.verdict(subject).map_or(CountrySet::EMPTY, Verdict::countries)
+    }
+
+    /// The parts that all subjects are in, each in one of them: see [`Snapshot::part`].
+    pub const PARTS: usize = 2 * SubjectMap::PARTS;
+
+    /// The subjects of a part that are withheld anywhere: going through all parts goes through all of them.
+    #[must_use]
+    pub fn part(&self, part: usize) -> Vec<Subject> {
+        let (map, of): (&SubjectMap, fn(u64) -> Option<Subject>) = match part.checked_sub(SubjectMap::PARTS) {
+            None => (&self.accounts, |id| AccountId::try_from(id).ok().map(Subject::Account)),
+            Some(_) => (&self.posts, |id| PostId::try_from(id).ok().map(Subject::Post)),
+        };
+        let withheld = |set| self.verdict_of(set).is_some_and(|verdict| !verdict.countries().is_empty());
+        map.part(part % SubjectMap::PARTS).filter(|(_, set)| withheld(*set)).filter_map(|(id, _)| of(id)).collect()
     }
 
     /// How many accounts and posts orders hold, in force or not.

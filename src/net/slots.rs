@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// How long a connection that is closed for another one may take to be gone.
-const TO_BE_GONE: Duration = Duration::from_secs(1);
+const TO_BE_GONE: Duration = Duration::from_secs(5);
 
 /// How many connections there may be. A clone counts together with it.
 #[derive(Debug, Clone)]

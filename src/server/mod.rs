@@ -326,6 +326,8 @@ pub async fn run(
         rules: live.rules,
         unknown_viewer: args.unknown_viewer.into(),
         max_batch: args.max_batch as usize,
+        control: tokio::runtime::Handle::current(),
+        news: Arc::default(),
     };
     let checkpoints = Checkpoints::new(read_keys(&args.checkpoint_key)?, replica.clone());
     let (fault, mut faults) = mpsc::channel(8);

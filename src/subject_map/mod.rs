@@ -115,6 +115,17 @@ impl SubjectMap {
         changed.or_else(|| self.bases.get(shard)?.get(hash, id)).unwrap_or(0)
     }
 
+    /// The parts that all ids are in, each in one of them: see [`SubjectMap::part`].
+    pub const PARTS: usize = SHARDS;
+
+    /// The ids of a part, with their numbers.
+    pub fn part(&self, part: usize) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let changes = self.changes_of(part);
+        let changed = move |id: u64| changes.is_some_and(|changes| changes.get(hash(id), id).is_some());
+        let base = self.bases.get(part).into_iter().flat_map(Table::iter).filter(move |(id, _)| !changed(*id));
+        base.chain(changes.into_iter().flat_map(Table::iter).filter(|(_, number)| *number != 0))
+    }
+
     fn changes_of(&self, shard: usize) -> Option<&Table> {
         self.changes.get(shard / ROW)?.get(shard % ROW)
     }

@@ -11,6 +11,7 @@ mod reload;
 mod sealed;
 mod strangers;
 mod tokens;
+mod unseen;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
