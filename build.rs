@@ -27,6 +27,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::fs::write(out.join(name), prost::Message::encode_to_vec(&described))?;
     }
     // Maps in order, so that the same entry is the same bytes in every process.
-    tonic_prost_build::configure().btree_map(".withheld.journal.v1").compile_fds(descriptors)?;
+    let mut config = prost_build::Config::new();
+    // Requests are counted before they are decoded, by their names.
+    config.enable_type_names();
+    tonic_prost_build::configure()
+        .btree_map(".withheld.journal.v1")
+        .codec_path("crate::codec::BoundedCodec")
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

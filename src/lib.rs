@@ -39,6 +39,7 @@ pub mod reload;
 pub mod server;
 
 pub mod clock;
+pub mod codec;
 pub mod compute;
 pub mod config;
 pub mod machine;

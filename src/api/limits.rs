@@ -16,6 +16,11 @@ pub const LIMITS: LimitStatuses = LimitStatuses {
     malformed_compression: || ServiceError::MalformedCompression.into(),
 };
 
+/// What is said of a request that would become more in memory than any use of the API needs.
+pub fn too_many_fields(limit: usize) -> Status {
+    ServiceError::TooManyFields { limit }.into()
+}
+
 fn shed(what: Shed, error: ServiceError) -> Status {
     metrics::shed(what);
     error.into()

@@ -37,7 +37,7 @@ pub use audit::Audit;
 pub use deadline::Deadlines;
 pub use direct::{Queries, into_tonic};
 pub use journal::Journals;
-pub use limits::LIMITS;
+pub use limits::{LIMITS, too_many_fields};
 pub use orders::Orders;
 pub use protection::Protections;
 pub use report::Reports;

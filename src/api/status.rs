@@ -89,6 +89,9 @@ pub(super) enum ServiceError {
         limit: usize,
     },
     MalformedCompression,
+    TooManyFields {
+        limit: usize,
+    },
     TooManyWatches {
         limit: usize,
     },
@@ -312,6 +315,10 @@ impl From<ServiceError> for Status {
             }
             ServiceError::TooLargeUnpacked { limit } => {
                 let message = format!("a message is, unpacked, larger than {limit} bytes: send less in one message");
+                answer(Code::ResourceExhausted, Reason::MessageTooLarge, message).with("limit", limit)
+            }
+            ServiceError::TooManyFields { limit } => {
+                let message = format!("a request has more than {limit} fields: send less in one message");
                 answer(Code::ResourceExhausted, Reason::MessageTooLarge, message).with("limit", limit)
             }
             ServiceError::MalformedCompression => {

@@ -5,6 +5,7 @@
 
 mod bystanders;
 mod connections;
+mod fields;
 mod flow;
 mod http2;
 mod letter;
