@@ -31,6 +31,7 @@ async fn what_a_request_becomes_is_bounded_not_only_what_it_weighs() {
         _ => panic!("they are in line"),
     };
     orders.preview_order(pb::PreviewOrderRequest { items, ..request }).await.unwrap();
+    drop(orders);
 
     let before = Footprint::begin(&scene.service).await;
     // An item is field 1 of a list, which is field 2 of the request; unknown fields and groups count, too.
