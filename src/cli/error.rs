@@ -47,13 +47,23 @@ impl CliError {
         self
     }
 
+    /// The same, with what to do.
+    pub(super) fn hint(mut self, what: impl Into<String>) -> Self {
+        if let Self::Runtime { hint, .. } = &mut self {
+            *hint = Some(what.into());
+        }
+        self
+    }
+
     pub(super) fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Self {
         // The innermost cause: what is around it are names of layers.
         let mut cause: &dyn Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        let hint = if endpoint.starts_with("https:") {
+        let hint = if cause.to_string().contains("fatal alert: Certificate") {
+            "the service wants a client certificate that it trusts: show one with --cert and --key"
+        } else if endpoint.starts_with("https:") {
             "is it running, does it speak TLS, and is --ca the authority that vouches for it?"
         } else {
             "is it running, and without TLS? start it with `withheld serve`, or name another endpoint; https:// for TLS"
