@@ -25,7 +25,8 @@ pub const REPLICATION: User = User { name: "replication", password: "password-of
 /// A Sentinel, to servers and to other Sentinels; among Sentinels it may do everything.
 pub const SENTINEL: User = User { name: "sentinel", password: "password-of-sentinel" };
 
-fn with_passwords(text: &str) -> String {
+/// The text of a shipped file with a password in the place of each.
+pub fn with_passwords(text: &str) -> String {
     [SERVICE, KEEPER, REPLICATION, SENTINEL].iter().fold(text.to_owned(), |text, user| {
         let placeholder = format!("CHANGE-{}", user.name);
         text.replace(&placeholder, user.password)
