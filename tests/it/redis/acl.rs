@@ -143,4 +143,17 @@ mod tests {
         assert!(!sentinel.contains("CHANGE") && sentinel.contains("sentinel auth-pass withheld password-of-sentinel"));
         assert!(sentinel.contains("user default off") && sentinel.contains("sentinel sentinel-pass"));
     }
+
+    /// The namespace of a set of the chart's values has its keys in the shipped file.
+    #[test]
+    fn the_shipped_rights_are_for_the_namespaces_of_the_charts_values() {
+        for values in [
+            include_str!("../../../deploy/helm/withheld/values.yaml"),
+            include_str!("../../../deploy/helm/withheld/values-production.yaml"),
+        ] {
+            let (_, journal) = values.split_once("\njournal:\n").unwrap();
+            let namespace = journal.lines().find_map(|line| line.strip_prefix("  namespace: ")).unwrap();
+            assert!(USERS.contains(&format!(" ~{{{namespace}}}:* ")), "{namespace}");
+        }
+    }
 }
