@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.enable_type_names();
     tonic_prost_build::configure()
         .btree_map(".withheld.journal.v1")
-        .codec_path("crate::codec::BoundedCodec")
+        .codec_path("withheld::codec::BoundedCodec")
         .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

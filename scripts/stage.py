@@ -127,12 +127,11 @@ class Stage(Processes):
         if not file.exists():
             directory.mkdir()
             (directory / "users.acl").write_text(with_secrets((DEPLOY / "redis/users.acl").read_text()))
-            lines = with_secrets((DEPLOY / "redis/redis.conf").read_text()).replace(
-                "/etc/redis/users.acl", f"{directory}/users.acl"
-            )
-            lines += f"\nport {self.redis[at]}\nbind 127.0.0.1\ndir {directory}\n"
+            lines = (DEPLOY / "redis/redis.conf").read_text().replace("CHANGE-hostname", "127.0.0.1")
+            lines = with_secrets(lines).replace("/etc/redis/users.acl", f"{directory}/users.acl")
             if at > 0:
-                lines += f"replicaof 127.0.0.1 {self.redis[0]}\n"
+                lines = lines.replace("# replicaof redis-1 6379", f"replicaof 127.0.0.1 {self.redis[0]}")
+            lines += f"\nport {self.redis[at]}\nbind 127.0.0.1\ndir {directory}\n"
             file.write_text(lines)
         self.start(f"redis-{at}", [redis_program(), file])
 

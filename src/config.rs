@@ -70,7 +70,7 @@ pub struct ServeArgs {
     /// What the service knows of its journal.
     #[command(flatten)]
     pub evidence: EvidenceArgs,
-    /// Serve from the snapshot, marked STALE, if the journal is out of reach at the start
+    /// Serve from the snapshot, marked STALE, if the journal is out of reach at the start, for 5 s or longer
     #[arg(help_heading = "Starting and stopping")]
     #[arg(long, env = "WITHHELD_SERVE_FROM_SNAPSHOT", default_value_t = false, value_name = "BOOL",
           action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -10,6 +10,9 @@
 //!
 //! Nothing points back. The modules, in reading order:
 
+// Generated code names its codec so that it can be included in other crates of this package, too.
+extern crate self as withheld;
+
 pub mod domain;
 pub mod subject_map;
 

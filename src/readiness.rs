@@ -12,6 +12,8 @@ use crate::replica::Replica;
 
 /// How often the age of what is known is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Why a process is not ready is logged again after this long; at once if it is something else.
+const REPEAT: Duration = Duration::from_secs(60);
 
 /// Whether to ask this process, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,19 @@ pub fn because(readiness: Readiness, replica: &Replica) -> String {
     }
 }
 
+/// Logs why a process is not ready: health itself can say only that it is not. Loading without any trouble is no reason to.
+fn tell(told: &mut Option<(String, Duration)>, readiness: Readiness, replica: &Replica) {
+    let troubled = replica.fault().is_some() || replica.trouble().is_some();
+    if readiness.is_ready() || readiness == Readiness::Loading && !troubled {
+        return *told = None;
+    }
+    let (why, now) = (because(readiness, replica), replica.clock().monotonic());
+    if told.as_ref().is_none_or(|(before, at)| *before != why || now.saturating_sub(*at) >= REPEAT) {
+        warn!("{why}");
+        *told = Some((why, now));
+    }
+}
+
 /// Sets it, for everybody who asks. A clone is the same.
 #[derive(Debug, Clone)]
 pub struct Gate {
@@ -95,20 +110,30 @@ impl Gate {
     /// Opens once the replica has something to answer from, and closes while it has been out of reach of the journal, or
     /// could not follow it, for too long; for ever. **Ready-means-loaded**.
     pub async fn keep(&self, replica: &Replica, max_staleness: Option<Duration>, max_fault: Duration) {
-        replica.ready().await;
+        let mut told: Option<(String, Duration)> = None;
         loop {
-            let stale = max_staleness.is_some_and(|most| replica.freshness().age > most);
-            let faulted = replica.faulted_for().is_some_and(|since| since > max_fault);
-            let readiness = match (faulted, stale) {
-                (true, _) => Readiness::Faulted,
-                (false, true) => Readiness::Stale,
-                (false, false) => Readiness::Serving,
+            let readiness = if replica.is_ready() {
+                let stale = max_staleness.is_some_and(|most| replica.freshness().age > most);
+                let faulted = replica.faulted_for().is_some_and(|since| since > max_fault);
+                match (faulted, stale) {
+                    (true, _) => Readiness::Faulted,
+                    (false, true) => Readiness::Stale,
+                    (false, false) => Readiness::Serving,
+                }
+            } else {
+                Readiness::Loading
             };
             if readiness != self.readiness() {
                 self.set(readiness);
-                if readiness.is_ready() { info!("serving") } else { warn!("{}", because(readiness, replica)) }
+                if readiness.is_ready() {
+                    info!("serving");
+                }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tell(&mut told, readiness, replica);
+            tokio::select! {
+                () = replica.ready(), if readiness == Readiness::Loading => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
         }
     }
 

@@ -47,13 +47,23 @@ impl CliError {
         self
     }
 
+    /// The same, with what to do.
+    pub(super) fn hint(mut self, what: impl Into<String>) -> Self {
+        if let Self::Runtime { hint, .. } = &mut self {
+            *hint = Some(what.into());
+        }
+        self
+    }
+
     pub(super) fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Self {
         // The innermost cause: what is around it are names of layers.
         let mut cause: &dyn Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        let hint = if endpoint.starts_with("https:") {
+        let hint = if wants_certificate(error) {
+            SHOW_A_CERTIFICATE
+        } else if endpoint.starts_with("https:") {
             "is it running, does it speak TLS, and is --ca the authority that vouches for it?"
         } else {
             "is it running, and without TLS? start it with `withheld serve`, or name another endpoint; https:// for TLS"
@@ -116,8 +126,22 @@ impl From<ConfigError> for CliError {
     }
 }
 
+/// What a server of TLS says to who shows no certificate, or one that it does not take; with TLS 1.3 after the handshake, in
+/// answer to the first call.
+fn wants_certificate(error: &dyn Error) -> bool {
+    causes(error).contains("fatal alert: Certificate")
+}
+
+/// What to do about that.
+const SHOW_A_CERTIFICATE: &str =
+    "the service wants a client certificate that it trusts: show one with --cert and --key";
+
 impl From<Status> for CliError {
     fn from(status: Status) -> Self {
+        if wants_certificate(&status) {
+            return Self::failed("the service takes no connection without a client certificate")
+                .hint(SHOW_A_CERTIFICATE);
+        }
         let details = status.get_error_details();
         let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
         let fields = details.bad_request().map(|bad| {
@@ -130,7 +154,7 @@ impl From<Status> for CliError {
                 Some("show --cert and --key, or a token: --token-file, or WITHHELD_TOKEN in the environment".to_owned())
             }
             Code::Cancelled if reason.is_empty() => {
-                Some("it hung up: does it speak TLS? write https:// then".to_owned())
+                Some("it hung up: does it speak TLS (https://), or want a client certificate (--cert and --key)?".to_owned())
             }
             Code::DeadlineExceeded | Code::Cancelled => Some("give it more time with --timeout".to_owned()),
             Code::Unimplemented => Some(
@@ -140,7 +164,11 @@ impl From<Status> for CliError {
             ),
             // An error of the service has a reason; this one arose on the way to it.
             Code::Internal | Code::Unknown if reason.is_empty() => {
-                Some("is it `withheld` that listens there, and does it speak TLS? write https:// then".to_owned())
+                Some(
+                    "is it `withheld` that listens there, and does it speak TLS (https://), or want a client certificate (--cert \
+                     and --key)?"
+                        .to_owned(),
+                )
             }
             _ => None,
         };

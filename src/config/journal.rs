@@ -174,6 +174,21 @@ impl JournalArgs {
 }
 
 impl JournalArgs {
+    /// The same settings for another journal: whoever copies a journal on Redis reaches both by them.
+    #[must_use]
+    pub fn with_journal(&self, journal: JournalUrl) -> Self {
+        Self { journal, ..self.clone() }
+    }
+
+    /// What the journal's keys on Redis begin with; nothing for one that is elsewhere.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        match self.journal {
+            JournalUrl::Redis(_) => Some(&self.redis.redis_namespace),
+            JournalUrl::Memory | JournalUrl::Sqlite(_) => None,
+        }
+    }
+
     /// A file of this kind that belongs to the journal: beside it, or, if it is elsewhere, under its name. `None` for a
     /// journal that ends with the process.
     #[must_use]

@@ -20,7 +20,9 @@ use async_trait::async_trait;
 
 use crate::domain::ids::Revision;
 
-pub use error::{AppendError, Damage, FollowError, ReadError};
+pub use error::{
+    AppendError, Damage, FIRST_RULE, FollowError, Peer, ReadError, Unreachable, UnreachableCause, UnreachableKind,
+};
 pub use follow::Follower;
 pub use position::{BadHash, BadJournalName, BadPosition, Hash, JournalName, Position, PositionToken, StoredEntry};
 pub use walk::{verify, walk};

@@ -3,6 +3,8 @@
 //! **Acked-is-durable**: write-ahead log, `synchronous=FULL`, committed before the answer. One process writes a file at a
 //! time, held by a lock file; readers, such as a verification, may look on.
 
+mod copy;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -16,6 +18,8 @@ use tokio::sync::watch;
 
 use super::{AppendError, Batch, Damage, Hash, Journal, JournalReader, Position, ReadError, Tail, chained};
 use crate::domain::ids::Revision;
+
+pub use copy::{CopyWriter, Replacement};
 
 /// "wthh", in the header of the file: it is a journal of this program.
 const APPLICATION_ID: i32 = 0x7774_6868;
@@ -53,6 +57,28 @@ pub enum OpenError {
         path: PathBuf,
         /// Its format.
         found: i32,
+    },
+    /// A copy, or what was there before it, cannot be written, named or renamed.
+    #[error("`{path}` cannot be written")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A copy cannot be given to the owner of the journal that it is to replace.
+    #[error(
+        "`{path}` cannot be given to the user with id {user}, who the journal is of: do this as root, or as that user"
+    )]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is to be.
+        user: u32,
+        /// The cause.
+        #[source]
+        source: io::Error,
     },
     /// The file system says no.
     #[error("the journal `{path}` cannot be opened")]
@@ -186,16 +212,19 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), OpenError> {
     db.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
     db.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
     if !known {
-        db.execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE entries (revision INTEGER PRIMARY KEY, hash BLOB NOT NULL, payload BLOB NOT NULL) STRICT;
-             PRAGMA application_id = {APPLICATION_ID};
-             PRAGMA user_version = {FORMAT};
-             COMMIT;"
-        ))
-        .map_err(sqlite)?;
+        create_tables(db).map_err(sqlite)?;
     }
     Ok(())
+}
+
+fn create_tables(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(&format!(
+        "BEGIN IMMEDIATE;
+         CREATE TABLE entries (revision INTEGER PRIMARY KEY, hash BLOB NOT NULL, payload BLOB NOT NULL) STRICT;
+         PRAGMA application_id = {APPLICATION_ID};
+         PRAGMA user_version = {FORMAT};
+         COMMIT;"
+    ))
 }
 
 fn guard(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {

@@ -42,6 +42,9 @@ const QUIET: Duration = Duration::from_secs(1);
 const KEEP_EVERY: Duration = Duration::from_secs(10);
 /// The same trouble is logged again after this long.
 const REPEAT: Duration = Duration::from_secs(60);
+/// With `--serve-from-snapshot`: a journal is out of reach for so long before what a snapshot says is served instead. README and
+/// deploy/withheld.toml have it, too.
+const SERVE_SNAPSHOT_AFTER: Duration = Duration::from_secs(5);
 
 /// The state and index, owned by the one task that folds.
 struct Fold {
@@ -250,6 +253,10 @@ struct Following {
     /// What was known of the journal at the start.
     known: Vec<Known>,
     retired: Vec<Arc<Published>>,
+    /// What a local snapshot says, to be served while the journal is out of reach at the start.
+    fallback: Option<(State, Position)>,
+    /// Since when the journal has been out of reach, by the monotonic clock.
+    out_since: Option<Duration>,
     /// Has time go on for what is served before the journal has been folded.
     time: Option<AbortOnDropHandle<()>>,
     /// When an order starts or ends by itself next. Boundaries count once the journal is folded.
@@ -276,6 +283,8 @@ impl Following {
             lineage,
             known: Vec::new(),
             retired: Vec::new(),
+            fallback: None,
+            out_since: None,
             time: None,
             due: None,
             untidy: None,
@@ -290,23 +299,8 @@ impl Following {
 
     /// Where to fold from; waits as long as it takes for the journal, and for a person if it is not the one known here.
     async fn begin(&mut self, journal: &dyn JournalReader) -> Result<Chosen, ReplicaError> {
-        let mut local = None;
-        if self.snapshots.may_serve() {
-            local = self.snapshots.local().await;
-            if let Some((state, position)) = &local {
-                let now = self.replica.0.clock.now();
-                let mut index = Index::default();
-                let snapshot = index.rebuild(state, now);
-                let due = snapshot.valid_until();
-                let published = Published { index: snapshot, state: state.clone(), hash: position.hash };
-                self.replica.publish(published, &mut self.retired);
-                let going_on = keep_time(self.replica.clone(), state.clone(), position.hash, index, due);
-                self.time = Some(AbortOnDropHandle::new(tokio::spawn(going_on)));
-                // When it was level last is not known: surely when it took its last entry.
-                self.replica.level_since(now.duration_since(state.at()).unsigned_abs());
-                warn!(revision = %position.revision, "serving from the snapshot until the journal is in reach");
-            }
-        }
+        let mut local = if self.snapshots.may_serve() { self.snapshots.local().await } else { None };
+        self.fallback = local.clone();
         loop {
             self.wait().await;
             let known = self.lineage.known()?;
@@ -461,16 +455,39 @@ impl Following {
 
     /// Logged once a minute for each trouble that lasts; tried again for ever.
     fn out_of_reach(&mut self, error: &FollowError) {
+        let cause = error.public_cause();
         let (error, now) = (causes(error), self.replica.0.clock.monotonic());
         let told = self.told.as_ref().is_some_and(|(told, at)| *told == error && now.saturating_sub(*at) < REPEAT);
         if self.backoff >= BACKOFF.1 && !told {
             warn!(error, "journal out of reach, trying again");
             self.told = Some((error.clone(), now));
         }
-        self.replica.0.trouble.store(Some(Arc::new(error)));
+        // What a server said is for the log. What kind of cause it is may be told to anybody who asks.
+        self.replica.0.trouble.store(cause.map(Arc::new));
         metrics::follower_restarted();
         self.not_before = now + jittered(self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        let since = *self.out_since.get_or_insert(now);
+        if now.saturating_sub(since) >= SERVE_SNAPSHOT_AFTER {
+            self.serve_fallback();
+        }
+    }
+
+    /// Serves what the local snapshot says, if that was allowed, until the journal has been folded.
+    fn serve_fallback(&mut self) {
+        let Some((state, position)) = self.fallback.take().filter(|_| !self.level_before) else { return };
+        warn!(revision = %position.revision, after = ?SERVE_SNAPSHOT_AFTER,
+            "the journal is out of reach: serving from the snapshot until it is not");
+        let now = self.replica.0.clock.now();
+        let mut index = Index::default();
+        let snapshot = index.rebuild(&state, now);
+        let due = snapshot.valid_until();
+        self.replica
+            .publish(Published { index: snapshot, state: state.clone(), hash: position.hash }, &mut self.retired);
+        // When it was level last is not known: surely when it took its last entry.
+        self.replica.level_since(now.duration_since(state.at()).unsigned_abs());
+        let going_on = keep_time(self.replica.clone(), state, position.hash, index, due);
+        self.time = Some(AbortOnDropHandle::new(tokio::spawn(going_on)));
     }
 
     fn in_reach(&mut self) {
@@ -480,7 +497,7 @@ impl Following {
         if self.replica.0.trouble.load().is_some() {
             self.replica.0.trouble.store(None);
         }
-        self.backoff = BACKOFF.0;
+        (self.backoff, self.out_since) = (BACKOFF.0, None);
     }
 
     /// For the first time all of the journal is folded: it is put in order and published.
@@ -492,7 +509,7 @@ impl Following {
             (fold, index)
         });
         let (fold, index) = settled.await.map_err(|_| ReplicaError::BrokenOff)?;
-        self.level_before = true;
+        (self.level_before, self.fallback) = (true, None);
         // Nothing older is published after what the journal says.
         if let Some(time) = self.time.take() {
             time.abort();

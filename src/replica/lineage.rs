@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::Revision;
-use crate::journal::{JournalName, JournalReader, Position, ReadError};
+use crate::journal::{FIRST_RULE, JournalName, JournalReader, Position, ReadError};
 use crate::record::snapshot::SnapshotFile;
 
 /// The file that says which history a service has followed, and how far.
@@ -131,6 +131,10 @@ pub struct Foreign {
 
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let went_back = self.found.is_none_or(|(_, end)| end.revision < self.known.position.revision);
+        if went_back {
+            f.write_str("revision went back: ")?;
+        }
         write!(f, "this service knows {}, and ", self.known)?;
         match self.found {
             None => f.write_str("finds a journal without any entry")?,
@@ -142,7 +146,8 @@ impl fmt::Display for Foreign {
         f.write_str(
             ": it does not follow that until a person says so. If entries were lost, restore them; if this is the journal \
              that is to hold, say `withheld journal accept`, which names both",
-        )
+        )?;
+        if went_back { write!(f, "; first of all: {FIRST_RULE}") } else { Ok(()) }
     }
 }
 

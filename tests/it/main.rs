@@ -13,6 +13,7 @@
 mod abuse;
 mod access;
 mod approvals;
+mod backup;
 mod cli;
 mod clients;
 mod compression;

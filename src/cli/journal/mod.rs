@@ -1,8 +1,11 @@
 //! `withheld journal`: the journal itself, with or without a service running on it.
 
+mod backup;
+mod compare;
 mod create;
 mod export;
 mod lineage;
+mod restore;
 mod seal;
 mod sign;
 mod upgrade;
@@ -38,6 +41,33 @@ pub enum JournalCommand {
         /// Have the service at --admin-endpoint check its journal, instead of reading one here
         #[arg(long, conflicts_with = "checkpoints")]
         remote: bool,
+        /// Compare it with the live journal: `service` asks the one at --admin-endpoint, anything else is a journal's URL
+        #[arg(long, value_name = "service|URL", conflicts_with = "remote")]
+        against: Option<compare::Against>,
+    },
+    /// Write a copy of the whole journal into a new file, also while the service runs, and check it. Of either kind of
+    /// journal it is an SQLite file, readable by its owner alone
+    Backup {
+        /// The file, which must not be there yet; or a directory, in which the copy is named after the time
+        file: PathBuf,
+        #[command(flatten)]
+        journal: Box<JournalArgs>,
+    },
+    /// Put a copy made by `backup` in the place of the journal, while nothing uses it. What is there is kept aside
+    Restore {
+        /// The copy
+        file: PathBuf,
+        #[command(flatten)]
+        journal: Box<JournalArgs>,
+        #[command(flatten)]
+        evidence: Box<EvidenceArgs>,
+        /// On Redis: rename the keys of the journal that is there first. Stop every replica of the service before; it takes a
+        /// Redis user who may call RENAMENX
+        #[arg(long)]
+        set_aside: bool,
+        /// Redis servers that keep it, the primary and its replicas [default: as many as the Sentinels or the cluster know]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+        servers: Option<u8>,
     },
     /// Write the record as lines of JSON, with what it takes to verify them without this program
     Export {
@@ -108,6 +138,8 @@ pub enum JournalCommand {
     Seal {
         #[command(flatten)]
         journal: Box<JournalArgs>,
+        #[command(flatten)]
+        evidence: Box<EvidenceArgs>,
     },
     /// Append to a sealed journal again, on the history it has now
     #[command(alias = "unfence")]
@@ -169,7 +201,9 @@ impl JournalCommand {
             | Self::Create { journal, .. }
             | Self::Accept { journal, .. }
             | Self::Configure { journal, .. }
-            | Self::Seal { journal }
+            | Self::Backup { journal, .. }
+            | Self::Restore { journal, .. }
+            | Self::Seal { journal, .. }
             | Self::Unseal { journal, .. } => journal.check(),
             Self::Checkpoint | Self::Key(_) | Self::Upgrade { .. } => Ok(()),
         }
@@ -179,7 +213,13 @@ impl JournalCommand {
 pub(super) async fn run(command: JournalCommand, client: &Client, out: &mut Output) -> Result<(), CliError> {
     match command {
         JournalCommand::Verify { remote: true, .. } => verify::remote(client, out).await,
-        JournalCommand::Verify { journal, checkpoints, .. } => verify::here(&journal, &checkpoints, out).await,
+        JournalCommand::Verify { journal, checkpoints, against, .. } => {
+            verify::here(&journal, &checkpoints, against.as_ref(), client, out).await
+        }
+        JournalCommand::Backup { file, journal } => backup::run(&journal, &file, out).await,
+        JournalCommand::Restore { file, journal, evidence, set_aside, servers } => {
+            restore::run(&journal, &evidence, &file, set_aside, servers, out).await
+        }
         JournalCommand::Export { journal, after, checkpoints } => export::run(&journal, after, &checkpoints, out).await,
         JournalCommand::Checkpoint => sign::checkpoint(client, out).await,
         JournalCommand::Key(KeyCommand::New { name, out: file }) => sign::new_key(&name, &file, out),
@@ -194,7 +234,7 @@ pub(super) async fn run(command: JournalCommand, client: &Client, out: &mut Outp
             create::configure(&journal, servers, wait_replicas, out).await
         }
         JournalCommand::Upgrade { format, reason, yes } => upgrade::run(client, format, &reason, yes, out).await,
-        JournalCommand::Seal { journal } => seal::show(&journal, out).await,
+        JournalCommand::Seal { journal, evidence } => seal::show(&journal, &evidence, out).await,
         JournalCommand::Unseal { journal, yes } => seal::lift(&journal, yes, out).await,
     }
 }

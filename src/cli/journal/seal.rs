@@ -5,14 +5,35 @@ use serde_json::json;
 use super::{redis, redis_reader};
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, confirm, say};
-use crate::config::JournalArgs;
+use crate::config::{EvidenceArgs, JournalArgs};
+use crate::journal::{FIRST_RULE, JournalReader as _};
+use crate::replica::lineage::verify_lineage;
 
-pub(super) async fn show(journal: &JournalArgs, out: &mut Output) -> Result<(), CliError> {
-    let why = redis_reader(journal).await?.seal().await.map_err(CliError::runtime)?;
+/// A seal is a key in Redis. That there is none says nothing of the replicas: one that has followed what the journal lacks writes
+/// nothing, and need not have been able to seal it.
+pub(super) async fn show(args: &JournalArgs, evidence: &EvidenceArgs, out: &mut Output) -> Result<(), CliError> {
+    let reader = redis_reader(args).await?;
+    let why = reader.seal().await.map_err(CliError::runtime)?;
+    let end = reader.tail().await.map_err(CliError::runtime)?.committed.revision;
+    let known = evidence.lineage(args).known().map_err(CliError::runtime)?;
+    let foreign = verify_lineage(&known, &reader).await.map_err(CliError::runtime)?.map(|foreign| foreign.to_string());
     if out.is_json() {
-        return out.json(&json!({"sealed": why.is_some(), "why": why}));
+        let revision = end.to_string();
+        return out.json(&json!({"sealed": why.is_some(), "why": why, "revision": revision, "known": foreign}));
     }
-    out.line(why.unwrap_or_else(|| "the journal is not sealed: entries are appended".to_owned()))
+    out.line(why.map_or_else(
+        || {
+            format!(
+                "the journal is not sealed: no replica has put a seal into Redis; it is committed up to revision {end}. A replica \
+                 with a higher `withheld_revision` follows it no further all the same: {FIRST_RULE}"
+            )
+        },
+        |why| format!("the journal is sealed: {why}; it is committed up to revision {end}"),
+    ))?;
+    match foreign {
+        Some(foreign) => out.line(foreign),
+        None => Ok(()),
+    }
 }
 
 pub(super) async fn lift(journal: &JournalArgs, yes: bool, out: &mut Output) -> Result<(), CliError> {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::compare::{Against, compare};
 use super::{CheckpointArgs, open};
 use crate::audit::verify::{VerifyError, verify};
 use crate::cli::client::Client;
@@ -13,7 +14,13 @@ use crate::journal::{Hash, JournalName, JournalReader, Position, ReadError};
 use crate::pb::v1 as pb;
 use crate::record::decode;
 
-pub(super) async fn here(args: &JournalArgs, kept: &CheckpointArgs, out: &mut Output) -> Result<(), CliError> {
+pub(super) async fn here(
+    args: &JournalArgs,
+    kept: &CheckpointArgs,
+    against: Option<&Against>,
+    client: &Client,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let checkpoints = kept.read()?;
     let journal = open(args).await?;
     let bar = progress(0, "verifying");
@@ -28,11 +35,28 @@ pub(super) async fn here(args: &JournalArgs, kept: &CheckpointArgs, out: &mut Ou
         error => CliError::runtime(error),
     })?;
     bar.finish_and_clear();
-    if end.revision.get() > 0 {
-        readable(&*journal, end).await?;
+    if end == Position::START {
+        return Err(nothing_there(args));
     }
+    readable(&*journal, end).await?;
     let name = journal.name().await.map_err(CliError::runtime)?;
-    whole(name, end, count, out)
+    let live = match against {
+        Some(against) => Some(compare(args, client, end, against).await?),
+        None => None,
+    };
+    whole(name, end, count, live, out)
+}
+
+/// Nothing is not whole: the URL, the namespace or the file is another one than was meant.
+pub(super) fn nothing_there(args: &JournalArgs) -> CliError {
+    let at = match args.namespace() {
+        Some(namespace) => format!("under `{namespace}` at `{args}`"),
+        None => format!("in `{args}`"),
+    };
+    CliError::failed(format!("there is no journal {at}: nothing is committed there")).hint(match args.namespace() {
+        Some(_) => "is it the right Redis, and --redis-namespace (WITHHELD_REDIS_NAMESPACE) the service's?",
+        None => "is it the right file?",
+    })
 }
 
 /// The last entry is one this program can read: a newer one's journal is told apart from a damaged one.
@@ -46,13 +70,20 @@ async fn readable(journal: &dyn JournalReader, end: Position) -> Result<(), CliE
 }
 
 /// Says that all is whole. `withheld journal accept` asks for the name; it is told where the journal itself was read.
-fn whole(name: Option<JournalName>, end: Position, checkpoints: usize, out: &mut Output) -> Result<(), CliError> {
+fn whole(
+    name: Option<JournalName>,
+    end: Position,
+    checkpoints: usize,
+    live: Option<Revision>,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let Position { revision, hash } = end;
     if out.is_json() {
         let (revision, hash) = (revision.to_string(), hash.to_string());
         let journal = name.map(|name| name.to_string());
         return out.json(&json!({
-            "valid": true, "journal": journal, "revision": revision, "hash": hash, "checkpoints": checkpoints
+            "valid": true, "journal": journal, "revision": revision, "hash": hash, "checkpoints": checkpoints,
+            "live_revision": live.map(|live| live.to_string())
         }));
     }
     let hold = match checkpoints {
@@ -60,8 +91,13 @@ fn whole(name: Option<JournalName>, end: Position, checkpoints: usize, out: &mut
         1 => "; 1 checkpoint holds".to_owned(),
         _ => format!("; {} hold", counted(checkpoints as u64, "checkpoint")),
     };
+    let live = match live {
+        Some(live) if live == revision => "; the live journal has the same".to_owned(),
+        Some(live) => format!("; the live journal has them, too, and goes on to revision {live}"),
+        None => String::new(),
+    };
     let of = name.map_or_else(String::new, |name| format!(" of journal {name}"));
-    out.line(format!("the chain{of} is whole: {revision} entries, the last has hash {hash}{hold}"))
+    out.line(format!("the chain{of} is whole: {revision} entries, the last has hash {hash}{hold}{live}"))
 }
 
 pub(super) async fn remote(client: &Client, out: &mut Output) -> Result<(), CliError> {
@@ -82,6 +118,9 @@ pub(super) async fn remote(client: &Client, out: &mut Output) -> Result<(), CliE
     if let Some(bad) = result.first_bad {
         return Err(CliError::failed(format!("entry `{}` of the journal is damaged: {}", bad.revision, bad.what)));
     }
+    if result.revision == 0 {
+        return Err(CliError::failed("the service's journal has no entry: nothing is committed there"));
+    }
     let hash = result.hash.try_into().map_err(|_| CliError::failed("the service answered with half a hash"))?;
-    whole(None, Position { revision: Revision::new(result.revision), hash: Hash::from_bytes(hash) }, 0, out)
+    whole(None, Position { revision: Revision::new(result.revision), hash: Hash::from_bytes(hash) }, 0, None, out)
 }

@@ -18,6 +18,7 @@ use tracing::warn;
 
 use super::options::{Credentials, Node, RedisOptions, SetUpError, TlsFiles};
 use super::scripts::UnexpectedAnswer;
+use crate::journal::error::UnreachableKind;
 use crate::telemetry::causes;
 
 /// What became of a call.
@@ -58,6 +59,48 @@ impl CallError {
                 // A blocked read is told so when its server is demoted.
                 _ => error.code() == Some("UNBLOCKED"),
             },
+        }
+    }
+
+    /// What kind of cause it is. Over TLS without a certificate of its own, a connection that breaks at its beginning was
+    /// broken off by a server that asks for one: it says so, if the answer arrives before the end of the connection does.
+    pub(super) fn kind(&self, tls_without_certificate: bool) -> UnreachableKind {
+        use UnreachableKind as Kind;
+        let error = match self {
+            Self::TimedOut(_) => return Kind::TimedOut,
+            Self::Unexpected(_) => return Kind::Other,
+            Self::Broken(error) | Self::Refused(error) => error,
+        };
+        match (error.kind(), error.code()) {
+            (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => return Kind::WrongPassword,
+            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => return Kind::MissingRight,
+            (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => return Kind::Loading,
+            (ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown), _) => return Kind::NotPrimary,
+            (ErrorKind::Server(_) | ErrorKind::Extension, _) => return Kind::Other,
+            _ if error.is_connection_refusal() => return Kind::ConnectionRefused,
+            _ if error.is_timeout() => return Kind::TimedOut,
+            _ => {}
+        }
+        // The driver keeps only the text of what its layers said.
+        let said = causes(error);
+        let says = |any: &[&str]| any.iter().any(|part| said.contains(part));
+        match () {
+            () if says(&["failed to lookup address", "No address found"]) => Kind::NameNotResolved,
+            () if says(&["invalid peer certificate"]) => Kind::UntrustedCertificate,
+            () if says(&["InvalidContentType", "corrupt message"]) => Kind::NotTls,
+            () if says(&["fatal alert: Certificate", "fatal alert: BadCertificate", "fatal alert: UnknownCA"]) => {
+                Kind::ClientCertificate
+            }
+            () if tls_without_certificate => Kind::ClientCertificate,
+            () => Kind::Other,
+        }
+    }
+
+    /// Whether the server refused because of the keys, and not of the command.
+    pub(super) fn is_about_keys(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.detail().is_some_and(|said| said.contains("permissions to access")),
+            Self::TimedOut(_) | Self::Broken(_) | Self::Unexpected(_) => false,
         }
     }
 
@@ -176,6 +219,11 @@ impl Connector {
         let last = Mutex::new(Certificates::read(files)?);
         let certificates = Certificates { files: files.clone(), last };
         Ok(Self { tls: Some(Arc::new(certificates)), timeout: options.timeout })
+    }
+
+    /// Whether connections are encrypted, and there is no certificate to show.
+    pub(super) fn has_tls_without_certificate(&self) -> bool {
+        self.tls.as_ref().is_some_and(|certificates| certificates.files.identity.is_none())
     }
 
     fn client(&self, (host, port): &Node, who: &Credentials, database: i64) -> Result<Client, RedisError> {

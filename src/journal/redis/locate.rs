@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::connection::{CallError, Connector, call_all};
 use super::options::{Credentials, Node, RedisOptions, Topology};
+use crate::journal::error::{Peer, UnreachableCause, UnreachableKind};
 use crate::telemetry::causes;
 
 /// How long a voter may take to answer.
@@ -37,7 +38,7 @@ pub(super) struct Located {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LocateError {
     #[error("none of the {asked} Sentinels answers{}", said(.last))]
-    NoSentinel { asked: usize, last: Option<String> },
+    NoSentinel { asked: usize, last: Option<Silent> },
     #[error(
         "`{named}` of the {known} Sentinels are named in the URL: name all, for only a majority can say which server is the primary"
     )]
@@ -45,11 +46,32 @@ pub(super) enum LocateError {
     #[error("no Sentinel knows a primary called `{0}`")]
     UnknownName(String),
     #[error("none of the {asked} cluster nodes known knows who has the journal's slot{}", said(.last))]
-    NoNode { asked: usize, last: Option<String> },
+    NoNode { asked: usize, last: Option<Silent> },
 }
 
-fn said(last: &Option<String>) -> String {
-    last.as_ref().map(|last| format!(": {last}")).unwrap_or_default()
+/// Why one of those asked did not answer.
+#[derive(Debug)]
+pub(super) struct Silent {
+    kind: UnreachableKind,
+    why: String,
+}
+
+fn said(last: &Option<Silent>) -> String {
+    last.as_ref().map(|last| format!(": {}", last.why)).unwrap_or_default()
+}
+
+impl LocateError {
+    /// What kind of cause it is, and on whose side.
+    pub(super) fn cause(&self) -> UnreachableCause {
+        let kind = |last: &Option<Silent>| last.as_ref().map_or(UnreachableKind::Other, |last| last.kind);
+        let (peer, kind) = match self {
+            Self::NoSentinel { last, .. } => (Peer::Sentinel, kind(last)),
+            Self::NoNode { last, .. } => (Peer::ClusterNode, kind(last)),
+            Self::TooFewNamed { .. } => (Peer::Sentinel, UnreachableKind::TooFewNamed),
+            Self::UnknownName(_) => (Peer::Sentinel, UnreachableKind::UnknownPrimary),
+        };
+        UnreachableCause { peer, kind }
+    }
 }
 
 /// See the module.
@@ -282,9 +304,10 @@ impl Locator {
         false
     }
 
-    /// Asks all of them at once; gives what those said who answered, and why the last one did not.
-    async fn ask_all(&self, nodes: impl IntoIterator<Item = Node>) -> (Vec<(Node, Option<Answer>)>, Option<String>) {
-        let (mut answers, mut last) = (Vec::new(), None);
+    /// Asks all of them at once; gives what those said who answered, and of those who did not, why, of the one whose cause
+    /// tells the most.
+    async fn ask_all(&self, nodes: impl IntoIterator<Item = Node>) -> (Vec<(Node, Option<Answer>)>, Option<Silent>) {
+        let (mut answers, mut last) = (Vec::new(), None::<Silent>);
         let mut asking = self.begin_asking(nodes);
         while let Some(asked) = asking.join_next().await {
             match asked {
@@ -292,7 +315,10 @@ impl Locator {
                 Ok((node, Err(error))) => {
                     let why = format!("`{}:{}`: {}", node.0, node.1, causes(&error));
                     tracing::debug!(why, "one of those who may know the primary does not answer");
-                    last = Some(why);
+                    let kind = error.kind(self.connector.has_tls_without_certificate());
+                    if last.as_ref().is_none_or(|last| last.kind <= kind) {
+                        last = Some(Silent { kind, why });
+                    }
                 }
                 Err(error) => tracing::debug!(%error, "asking for the primary broke off"),
             }

@@ -40,7 +40,7 @@ use super::{AppendError, Batch, Journal, JournalReader, Position, ReadError, Tai
 use crate::domain::ids::Revision;
 use committer::Committer;
 use connection::Connector;
-use reader::{batch, unavailable};
+use reader::{batch, not_primary, unavailable};
 use repairer::Repairer;
 use scripts::{Found, How};
 use session::{Session, SessionState};
@@ -130,6 +130,35 @@ impl RedisJournal {
         self.committer.examine(&session, &info, &[], true).await.map_err(AppendError::Indeterminate)
     }
 
+    /// Renames the journal's keys, so that another one can be put in its place; gives their new names. What is said of servers
+    /// stays, for the servers do. It takes rights that the service's own user does not have.
+    ///
+    /// # Errors
+    /// If one of them cannot be renamed: none is then.
+    pub async fn set_aside(&self, mark: &str) -> Result<Vec<String>, ReadError> {
+        let session = self.reader.session().await?;
+        let keys = &self.reader.scripts.keys;
+        let tail = self.reader.tail().await?;
+        let there = [
+            (&keys.journal, tail.end != Position::START),
+            (&keys.committed, tail.committed != Position::START),
+            (&keys.seal, self.reader.seal().await?.is_some()),
+        ];
+        let there: Vec<&String> = there.into_iter().filter_map(|(key, there)| there.then_some(key)).collect();
+        let aside = |key: &str| key.replacen("}:", &format!("}}:before-{mark}:"), 1);
+        let mut rename = redis::pipe();
+        rename.atomic();
+        for key in &there {
+            rename.cmd("RENAMENX").arg(key).arg(aside(key));
+        }
+        // A snapshot is made again from what is put there.
+        rename.cmd("DEL").arg(&keys.snapshot);
+        for answer in session.write(&mut rename, session.limit).await.map_err(unavailable)? {
+            answer.map_err(unavailable)?;
+        }
+        Ok(there.into_iter().map(|key| aside(key)).collect())
+    }
+
     /// How many replicas must have an entry, and how many servers keep the journal.
     ///
     /// # Errors
@@ -197,6 +226,7 @@ impl JournalReader for RedisJournal {
             found = self.reader.find(&session, after, limit).await?;
         }
         let (mut batch, at_end) = batch(found, after)?;
+        self.repairer.found(after);
         self.repairer.keep(after, &batch.entries);
         if !at_end && batch.entries.is_empty() {
             let why = "the journal is not committed again yet up to where it was followed";
@@ -214,9 +244,8 @@ impl JournalReader for RedisJournal {
         match doubt {
             _ if !batch.entries.is_empty() || batch.level.is_some() => Ok(batch),
             Some(doubt) => Err(ReadError::InDoubt(doubt)),
-            None => Err(ReadError::Unavailable(
-                "no majority of those who could replace the primary names it: it may not be the primary any more"
-                    .into(),
+            None => Err(not_primary(
+                "no majority of those who could replace the primary names it: it may not be the primary any more",
             )),
         }
     }

@@ -15,7 +15,9 @@ use super::scripts::{Found, JournalState, Scripts};
 use super::session::{Link, Session};
 use super::supervisor::Supervisor;
 use crate::domain::ids::Revision;
+use crate::journal::error::{Peer, Unreachable, UnreachableCause, UnreachableKind};
 use crate::journal::{Batch, Damage, Hash, JournalReader, Position, ReadError, Tail, chained};
+use crate::telemetry::causes;
 
 /// A read stops after an entry that takes it past this many bytes: the server builds the answer while all others wait.
 const READ_BYTES: usize = 4 << 20;
@@ -34,7 +36,14 @@ pub struct RedisReader {
 }
 
 pub(super) fn unavailable(error: CallError) -> ReadError {
-    ReadError::Unavailable(error.into())
+    let cause = UnreachableCause { peer: Peer::Redis, kind: error.kind(false) };
+    ReadError::Unavailable(Unreachable { cause, detail: causes(&error) }.into())
+}
+
+/// It cannot be told whether a server is the primary, in words.
+pub(super) fn not_primary(detail: &str) -> ReadError {
+    let cause = UnreachableCause { peer: Peer::Redis, kind: UnreachableKind::NotPrimary };
+    ReadError::Unavailable(Unreachable { cause, detail: detail.to_owned() }.into())
 }
 
 impl RedisReader {
@@ -122,7 +131,7 @@ impl RedisReader {
 /// What was found, as a batch; whether it goes up to what is committed is said beside it.
 pub(super) fn batch(found: Found, after: Position) -> Result<(Batch, bool), ReadError> {
     match found {
-        Found::Replaced => Err(ReadError::Unavailable("the primary was replaced".into())),
+        Found::Replaced => Err(not_primary("the primary was replaced")),
         Found::Elsewhere(end) => Err(ReadError::Diverged { revision: after.revision, end: end.revision }),
         Found::MarkBeyondEnd { mark, end } => {
             let revision = end.next().min(mark);

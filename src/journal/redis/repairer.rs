@@ -1,6 +1,7 @@
 //! What is done about a journal that does not have an entry which was followed here: the lost entries are appended again
 //! just as they were, or, if something else stands in their place, the journal is sealed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redis::Value;
@@ -8,7 +9,7 @@ use tracing::{error, warn};
 
 use super::committer::Committer;
 use super::connection::CallError;
-use super::reader::{RedisReader, unavailable};
+use super::reader::{RedisReader, not_primary, unavailable};
 use super::replay_buffer::{Lost, ReplayBuffer};
 use super::scripts::How;
 use super::session::Session;
@@ -24,11 +25,13 @@ const REPAIR_BYTES: usize = 4 << 20;
 pub(super) struct Repairer {
     committer: Committer,
     replay: Mutex<ReplayBuffer>,
+    /// Lost entries are being appended again, by this replica or by others: told once they are all there.
+    repairing: AtomicBool,
 }
 
 impl Repairer {
     pub(super) fn new(committer: Committer, replay_bytes: usize) -> Self {
-        Self { committer, replay: Mutex::new(ReplayBuffer::keeping(replay_bytes)) }
+        Self { committer, replay: Mutex::new(ReplayBuffer::keeping(replay_bytes)), repairing: AtomicBool::new(false) }
     }
 
     fn replay(&self) -> MutexGuard<'_, ReplayBuffer> {
@@ -50,13 +53,15 @@ impl Repairer {
     ) -> Result<(), ReadError> {
         // A primary that was replaced has another history by right, and not the one that holds.
         if !self.committer.locator.confirms(&session.node, session.epoch).await {
-            return Err(ReadError::Unavailable("the server may not be the primary any more".into()));
+            return Err(not_primary("the server may not be the primary any more"));
         }
         let lost = self.replay().lost(known, end);
         match lost {
             Lost::Tail(entries) => {
-                error!(ends_at = %end.revision, known = %known.revision, entries = entries.len(),
-                    "the journal has lost its last entries: appending them again");
+                if !self.repairing.swap(true, Ordering::Relaxed) {
+                    error!(ends_at = %end.revision, known = %known.revision, entries = entries.len(),
+                        "revision went back: the journal has lost its last entries: appending them again");
+                }
                 self.append_again(session, end, &entries).await
             }
             Lost::Replaced => Err(self.seal(reader, session, known, end).await),
@@ -86,8 +91,15 @@ impl Repairer {
                 Err(error) => return Err(ReadError::Unavailable(error.into())),
             }
         }
-        error!(revision = %at.revision, "the journal has its lost entries again");
         Ok(())
+    }
+
+    /// The journal has what is known here. Replicas that put lost entries back at once are in each other's way, and none of
+    /// them appends the last one by itself: each says so by what it reads.
+    pub(super) fn found(&self, known: Position) {
+        if self.repairing.swap(false, Ordering::Relaxed) {
+            error!(revision = %known.revision, "the journal has its lost entries again");
+        }
     }
 
     /// Finds the first entry that differs, and seals the journal.

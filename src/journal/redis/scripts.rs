@@ -44,6 +44,12 @@ impl Keys {
         }
     }
 
+    /// What an ACL names them all by.
+    pub(super) fn pattern(&self) -> String {
+        let namespace = self.journal.trim_end_matches("journal");
+        format!("~{namespace}*")
+    }
+
     /// The parts of a shared snapshot: a hash, each part under its number.
     pub(super) fn snapshot_parts(&self, revision: Revision) -> String {
         format!("{}:{revision}", self.snapshot)

@@ -18,6 +18,7 @@ use super::durability::ServerInfo;
 use super::options::Node;
 use crate::clock::Clock;
 use crate::domain::ids::Revision;
+use crate::journal::error::{Peer, Unreachable, UnreachableCause, UnreachableKind};
 use crate::telemetry::causes;
 
 /// How old a majority's word may be to count: older, whoever reads is not level.
@@ -254,7 +255,7 @@ pub(super) enum LinkState {
     /// It has just been lost, or there was none yet: the first attempt to have it is under way.
     Lost,
     /// That attempt has failed, as others since; why.
-    Down(String),
+    Down(Unreachable),
     Up(Arc<Session>),
 }
 
@@ -273,7 +274,7 @@ impl Link {
 
     /// The session there is, or will be in a moment if the link has just been lost; else why there is none. A link that is
     /// down is not waited for.
-    pub(super) async fn session(&self, limit: Duration) -> Result<Arc<Session>, String> {
+    pub(super) async fn session(&self, limit: Duration) -> Result<Arc<Session>, Unreachable> {
         let mut states = self.0.subscribe();
         let decided = states.wait_for(|state| match state {
             LinkState::Lost => false,
@@ -282,14 +283,14 @@ impl Link {
         });
         match tokio::time::timeout(limit, decided).await.map(|decided| decided.map(|state| state.as_session())) {
             Ok(Ok(session)) => session,
-            Ok(Err(_)) | Err(_) => Err("there is no connection to Redis yet".to_owned()),
+            Ok(Err(_)) | Err(_) => Err(no_connection_yet()),
         }
     }
 
     /// Why there is no session, if there has been none for more than a moment.
     pub(super) fn trouble(&self) -> Option<String> {
         match &*self.0.borrow() {
-            LinkState::Down(why) => Some(why.clone()),
+            LinkState::Down(why) => Some(why.to_string()),
             LinkState::Lost | LinkState::Up(_) => None,
         }
     }
@@ -310,12 +311,17 @@ impl Link {
     }
 }
 
+fn no_connection_yet() -> Unreachable {
+    let cause = UnreachableCause { peer: Peer::Redis, kind: UnreachableKind::Other };
+    Unreachable { cause, detail: "the first attempt to connect is under way".to_owned() }
+}
+
 impl LinkState {
-    fn as_session(&self) -> Result<Arc<Session>, String> {
+    fn as_session(&self) -> Result<Arc<Session>, Unreachable> {
         match self {
             Self::Up(session) => Ok(Arc::clone(session)),
             Self::Down(why) => Err(why.clone()),
-            Self::Lost => Err("there is no connection to Redis yet".to_owned()),
+            Self::Lost => Err(no_connection_yet()),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::scripts::{JournalState, Scripts};
 use super::session::{Link, LinkState, Opened, Quorum, Session, SessionState, shown};
 use crate::clock::jittered;
 use crate::journal::Position;
+use crate::journal::error::{Peer, Unreachable, UnreachableCause, UnreachableKind};
 use crate::telemetry::causes;
 
 /// How often the server is asked whether it still is what it was.
@@ -30,7 +31,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 /// Settings, rights and replicas are looked at again after so many ticks.
 const SETTINGS_EVERY: u32 = 20;
 /// The same trouble is logged again after this long.
-const REPEAT: Duration = Duration::from_secs(60);
+const REPEAT: Duration = Duration::from_secs(30);
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +48,14 @@ enum ConnectError {
     #[error("`{0}` is not a primary")]
     NotPrimary(String),
     #[error(
-        "the ACL user may not call {missing} on the journal's keys, which reading it takes: allow it (deploy/redis/users.acl)"
+        "the ACL user may not call {missing} on the journal's keys `{keys}`, which reading it takes: allow it (deploy/redis/users.acl)"
     )]
-    MayNotRead { missing: String },
+    MayNotRead { missing: String, keys: String },
+    #[error(
+        "the ACL user may not touch the journal's keys `{0}`: give it that pattern, which follows --redis-namespace \
+         (deploy/redis/users.acl)"
+    )]
+    KeysForbidden(String),
 }
 
 /// See the module.
@@ -63,11 +69,25 @@ pub(super) struct Supervisor {
     pub(super) committer: Option<Committer>,
 }
 
+impl ConnectError {
+    /// What kind of cause it is, and on whose side.
+    fn cause(&self, tls_without_certificate: bool) -> UnreachableCause {
+        use UnreachableKind as Kind;
+        let of_redis = |kind| UnreachableCause { peer: Peer::Redis, kind };
+        match self {
+            Self::Locate(error) => error.cause(),
+            Self::Call { source, .. } => of_redis(source.kind(tls_without_certificate)),
+            Self::NotPrimary(_) => of_redis(Kind::NotPrimary),
+            Self::MayNotRead { .. } | Self::KeysForbidden(_) => of_redis(Kind::MissingRight),
+        }
+    }
+}
+
 impl Supervisor {
     /// Never returns.
     pub(super) async fn run(self) {
         let mut backoff = BACKOFF.0;
-        let mut told: Option<(String, Duration)> = None;
+        let mut told: Option<(UnreachableCause, Duration)> = None;
         let mut linked_before = false;
         (self.options.on_link)(LinkChange::Down);
         loop {
@@ -81,21 +101,21 @@ impl Supervisor {
                     let mut doubt = String::new();
                     self.examine(&session, &info, &mut doubt).await;
                     self.link.set(LinkState::Up(Arc::clone(&session)));
-                    self.watch(&session, doubt).await;
+                    self.watch(&session, &info, doubt).await;
                     session.over.cancel();
                     self.link.set(LinkState::Lost);
                     (self.options.on_link)(LinkChange::Down);
                     // Nearly at once: most links that break can be had again.
                 }
                 Err(error) => {
-                    let why = causes(&error);
-                    let now = self.options.clock.monotonic();
-                    // The same trouble is told once a minute, not twice a second.
-                    if told.as_ref().is_none_or(|(before, at)| *before != why || now.saturating_sub(*at) >= REPEAT) {
-                        warn!(error = why, "cannot connect to Redis, trying again");
-                        told = Some((why.clone(), now));
+                    let cause = error.cause(self.connector.has_tls_without_certificate());
+                    let (detail, now) = (causes(&error), self.options.clock.monotonic());
+                    // The same cause is told again and again, and not twice a second.
+                    if told.as_ref().is_none_or(|(before, at)| *before != cause || now.saturating_sub(*at) >= REPEAT) {
+                        warn!(cause = %cause, error = detail, "cannot connect to Redis, trying again");
+                        told = Some((cause, now));
                     }
-                    self.link.set(LinkState::Down(why));
+                    self.link.set(LinkState::Down(Unreachable { cause, detail }));
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }
@@ -121,9 +141,15 @@ impl Supervisor {
         }
         self.scripts.load(&reader, limit).await.map_err(failed("cannot load scripts into"))?;
         let missing = rights::missing(&reader, &self.scripts.keys, false, limit).await;
-        let missing = missing.map_err(failed("cannot ask for the rights at"))?;
+        let missing = missing.map_err(|error| match error.kind(false) {
+            UnreachableKind::MissingRight if error.is_about_keys() => {
+                ConnectError::KeysForbidden(self.scripts.keys.pattern())
+            }
+            _ => failed("cannot ask for the rights at")(error),
+        })?;
         if !missing.is_empty() {
-            return Err(ConnectError::MayNotRead { missing: missing.join(", ") });
+            let (missing, keys) = (missing.join(", "), self.scripts.keys.pattern());
+            return Err(ConnectError::MayNotRead { missing, keys });
         }
         let opened = Opened {
             quorum: self.quorum_wanted(&located, &info),
@@ -139,7 +165,7 @@ impl Supervisor {
             session.take_majority(asked_at);
         }
         if self.committer.is_some() {
-            self.judge(&session).await.map_err(failed("cannot ask for the settings of"))?;
+            self.judge(&session, &info).await.map_err(failed("cannot ask for the settings of"))?;
         }
         self.take_quorum(&session).await.map_err(failed("cannot ask for the properties of the journal at"))?;
         Ok((session, info))
@@ -187,9 +213,9 @@ impl Supervisor {
     }
 
     /// Says what is wrong with the server's settings and the user's rights, and keeps it if it forbids to write.
-    async fn judge(&self, session: &Session) -> Result<(), CallError> {
+    async fn judge(&self, session: &Session, info: &ServerInfo) -> Result<(), CallError> {
         let server = shown(&session.node);
-        let found = durability::shortcomings(&session.reader, session.limit).await?;
+        let found = durability::shortcomings(&session.reader, info.append_only_file, session.limit).await?;
         let missing = rights::missing(&session.reader, &self.scripts.keys, true, session.limit).await?;
         let mut forbids = match self.options.durability {
             Durability::Require => found,
@@ -203,7 +229,8 @@ impl Supervisor {
         if !missing.is_empty() {
             let missing = missing.join(", ");
             forbids.push(format!(
-                "the ACL user may not call {missing} on the journal's keys: allow it (deploy/redis/users.acl)"
+                "the ACL user may not call {missing} on the journal's keys `{}`: allow it (deploy/redis/users.acl)",
+                self.scripts.keys.pattern()
             ));
         }
         if **session.shortcomings.load() != forbids {
@@ -216,7 +243,8 @@ impl Supervisor {
     }
 
     /// Returns when the session is over.
-    async fn watch(&self, session: &Session, mut doubt: String) {
+    async fn watch(&self, session: &Session, began: &ServerInfo, mut doubt: String) {
+        let mut append_only_file = began.append_only_file;
         let mut uncommitted: Option<Position> = None;
         let (mut ticks, mut ticked) = (0_u32, self.options.clock.monotonic());
         loop {
@@ -233,6 +261,11 @@ impl Supervisor {
                 return;
             }
             session.take_info(&info);
+            // What would not be kept is not acknowledged, from the next tick on.
+            let changed = std::mem::replace(&mut append_only_file, info.append_only_file) != info.append_only_file;
+            if changed && self.committer.is_some() && self.judge(session, &info).await.is_err() {
+                return;
+            }
             self.examine(session, &info, &mut doubt).await;
             let now = self.options.clock.monotonic();
             if now.saturating_sub(ticked) < TICK / 2 {
@@ -242,7 +275,8 @@ impl Supervisor {
             if !self.still_primary(session).await {
                 return;
             }
-            if ticks.is_multiple_of(SETTINGS_EVERY) && self.committer.is_some() && self.judge(session).await.is_err() {
+            let due = ticks.is_multiple_of(SETTINGS_EVERY) && self.committer.is_some();
+            if due && self.judge(session, &info).await.is_err() {
                 return;
             }
             // What its desk did not commit, because it died or lost its link, somebody has to.

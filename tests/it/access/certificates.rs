@@ -80,6 +80,15 @@ async fn who_has_no_certificate_that_holds_does_not_get_in_and_who_has_one_is_kn
     ] {
         assert_eq!(call(shown).await, Err(None), "{what}");
     }
+    // At the command line, it is said what is missing.
+    let check =
+        ["--endpoint", &service.queries.replace("http:", "https:"), "--ca", &desk.text("services.pem"), "check"];
+    let output = Command::new(BINARY).args(check).args(["IN", "1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(1) && said.contains("client certificate") && said.contains("--cert and --key"),
+        "{said}"
+    );
     // Vouched for, and nobody: two SPIFFE IDs, one that only looks like one, one in another case, one of another domain.
     for uris in [
         &[TIMELINE, "spiffe://example.org/other"][..],

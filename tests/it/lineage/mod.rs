@@ -20,6 +20,13 @@ pub async fn apply(service: &Service, order: &str, account: u64) -> Result<u64, 
     Ok(service.orders().await.apply_order(request).await?.into_inner().revision)
 }
 
+/// The same under a request id of its own: whoever is told that the outcome is unknown may say it again.
+pub async fn apply_again(service: &Service, order: &str, account: u64) -> Result<u64, tonic::Status> {
+    let mut request = mk_apply(mk_order(order, &["IN"]), mk_accounts([account]));
+    request.context.as_mut().unwrap().request_id = format!("request-{order}");
+    Ok(service.orders().await.apply_order(request).await?.into_inner().revision)
+}
+
 /// Whether an account is withheld in India, and how fresh that is.
 pub async fn check(service: &Service, account: u64) -> Result<(bool, pb::Freshness), tonic::Status> {
     let request = pb::CheckRequest { account_id: account, viewer_country: "IN".to_owned(), ..Default::default() };

@@ -25,7 +25,8 @@ pub const REPLICATION: User = User { name: "replication", password: "password-of
 /// A Sentinel, to servers and to other Sentinels; among Sentinels it may do everything.
 pub const SENTINEL: User = User { name: "sentinel", password: "password-of-sentinel" };
 
-fn with_passwords(text: &str) -> String {
+/// The text of a shipped file with a password in the place of each.
+pub fn with_passwords(text: &str) -> String {
     [SERVICE, KEEPER, REPLICATION, SENTINEL].iter().fold(text.to_owned(), |text, user| {
         let placeholder = format!("CHANGE-{}", user.name);
         text.replace(&placeholder, user.password)
@@ -141,5 +142,18 @@ mod tests {
         let sentinel = sentinel_lines().join("\n");
         assert!(!sentinel.contains("CHANGE") && sentinel.contains("sentinel auth-pass withheld password-of-sentinel"));
         assert!(sentinel.contains("user default off") && sentinel.contains("sentinel sentinel-pass"));
+    }
+
+    /// The namespace of a set of the chart's values has its keys in the shipped file.
+    #[test]
+    fn the_shipped_rights_are_for_the_namespaces_of_the_charts_values() {
+        for values in [
+            include_str!("../../../deploy/helm/withheld/values.yaml"),
+            include_str!("../../../deploy/helm/withheld/values-production.yaml"),
+        ] {
+            let (_, journal) = values.split_once("\njournal:\n").unwrap();
+            let namespace = journal.lines().find_map(|line| line.strip_prefix("  namespace: ")).unwrap();
+            assert!(USERS.contains(&format!(" ~{{{namespace}}}:* ")), "{namespace}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 pub mod acl;
 pub mod cluster;
 pub mod ports;
-mod process;
+pub mod process;
 pub mod program;
 pub mod proxy;
 pub mod sentinel;

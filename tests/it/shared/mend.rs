@@ -36,6 +36,12 @@ async fn entries_that_a_crash_took_from_the_append_only_file_are_appended_again(
         services.iter().any(|service| service.log().contains("the journal has lost its last entries"))
     })
     .await;
+    // Whoever has said that entries were lost says that they are there again, whichever of them put them back.
+    until("all say that it is over", async || {
+        let lost = services.iter().filter(|service| service.log().contains("the journal has lost its last entries"));
+        lost.into_iter().all(|service| service.log().contains("the journal has its lost entries again"))
+    })
+    .await;
     until("it can be written", async || apply(&services[1], "order-21", 21).await.is_ok()).await;
     until_withheld(&services[0], 21).await;
     let (code, out, err) = journal(&redis.url(), &["verify"]);
@@ -117,6 +123,38 @@ async fn another_history_seals_the_journal_until_people_have_decided() {
     assert!(code == Some(0) && out.contains(&format!("journal {name} is followed from now on")), "{out}{err}");
     witness.serving().await;
     assert!(look(&witness, 9).await.0 && !look(&witness, 6).await.0, "it has the history that holds");
+}
+
+/// The journal is restored behind what a replica knows that cannot put it back: it began from a snapshot. It says the first rule,
+/// everywhere, and that there is no seal is not said to mean that all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_went_back_is_said_with_the_first_rule() {
+    const RULE: &str = "never stop or delete the replica with the highest revision";
+    let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
+    let flags = ["--max-fault", "1s"];
+    let service = serving_on(&redis.url(), &dirs[0], &flags).await;
+    apply_up_to(&service, 1, 3).await;
+    assert!(service.stop().success());
+    let knows = serving_on(&redis.url(), &dirs[0], &flags).await;
+    forget_after(&redis, nth(1)).await;
+    let fresh = serving_on(&redis.url(), &dirs[1], &flags).await;
+    until("`/readyz` says so", async || {
+        let (code, said) = get(&knows.http, "/readyz").await;
+        code == 503 && said.contains("revision went back") && said.contains(RULE)
+    })
+    .await;
+    assert!(knows.log().contains("revision went back"), "{}", knows.log());
+    // Which revision each holds is told, and so is who has what the journal has not.
+    assert_eq!(super::metric(&knows, "withheld_revision").await, nth(3));
+    assert_eq!(super::metric(&fresh, "withheld_revision").await, nth(1));
+    let fault = "withheld_journal_fault{reason=\"diverged\"} 1";
+    assert!(get(&knows.http, "/metrics").await.1.contains(fault));
+    assert!(look(&knows, 3).await.0, "and it goes on answering from what it knows");
+    let snapshot = dirs[0].path().join("state.snapshot");
+    let (code, out, err) = journal(&redis.url(), &["seal", "--snapshot", snapshot.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("not sealed") && out.contains(&format!("committed up to revision {}", nth(1))), "{out}");
+    assert!(out.contains("revision went back") && out.contains(RULE), "{out}");
 }
 
 /// Stops a service, as a machine under a hypervisor is, or lets it go on.

@@ -1,12 +1,15 @@
 //! Services that share a journal on Redis: what becomes of them when Redis is slow, silent, gone, or has forgotten.
 
 mod access;
+mod causes;
+mod durable;
 mod mend;
 mod old_program;
 mod outage;
 mod rights;
 mod sentinels;
 mod shelf;
+mod shipped;
 mod tls;
 
 use std::process::{Command, Output, Stdio};

@@ -330,3 +330,31 @@ async fn a_slot_that_moves_takes_the_journal_with_it() {
     let length: u64 = cluster.node((owner + 1) % 3).ask(&["XLEN", KEY]).await;
     assert_eq!(length, nth(3));
 }
+
+/// With `--serve-from-snapshot`, a journal in reach is loaded before anything is served: what a snapshot says may be over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_not_served_while_the_journal_is_in_reach() {
+    let (redis, dirs) = (RedisServer::start().await, [mk_dir(), mk_dir()]);
+    let flags = ["--serve-from-snapshot", "--stale-after", "60s"];
+    let service = serving_on(&redis.url(), &dirs[0], &flags).await;
+    apply(&service, "one", 1).await.unwrap();
+    assert!(service.stop().success());
+    let other = serving_on(&redis.url(), &dirs[1], &[]).await;
+    apply(&other, "two", 2).await.unwrap();
+    let service = Service::of(on(&redis.url(), &dirs[0], &flags));
+    service.serving().await;
+    let (withheld, freshness) = look(&service, 2).await;
+    assert!(withheld && freshness.liveness() == pb::Liveness::Live, "{freshness:?}\n{}", service.log());
+    assert!(!service.log().contains("serving from the snapshot"), "{}", service.log());
+    // Out of reach, it is served after the wait that README states.
+    assert!(service.stop().success());
+    redis.kill();
+    let service = Service::of(on(&redis.url(), &dirs[0], &flags));
+    service.serving().await;
+    let log = service.log();
+    assert!(
+        log.contains("the journal is out of reach: serving from the snapshot") && log.contains("after=5s"),
+        "{log}"
+    );
+    assert!(look(&service, 2).await.0);
+}
