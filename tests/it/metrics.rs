@@ -128,6 +128,7 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
         ("withheld_config_last_reload_successful", "gauge"),
         ("withheld_config_last_reload_success_timestamp_seconds", "gauge"),
         ("withheld_certificate_expiry_timestamp_seconds", "gauge"),
+        ("withheld_jwt_verifications_total", "counter"),
         ("withheld_build_info", "gauge"),
         ("withheld_index_bytes", "gauge"),
         ("withheld_response_unread_bytes", "gauge"),
