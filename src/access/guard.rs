@@ -137,6 +137,7 @@ pub struct Guarded<S> {
 
 impl<S> Guarded<S> {
     /// Has a call answered that is let in, or gives it back with why it is not.
+    #[expect(clippy::result_large_err, reason = "the request is given back as it came, and lives no longer")]
     fn enter<B, R>(&mut self, mut request: Request<B>) -> Result<S::Future, (Request<B>, Refusal)>
     where
         S: Service<Request<B>, Response = Response<R>>,

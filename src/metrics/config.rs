@@ -49,7 +49,7 @@ impl ConfigMetrics {
 
 /// A part was read: taken up at this time, or not at all.
 pub fn reloaded(part: ConfigPart, taken_up: Option<Timestamp>) {
-    let gauge = |gauges: &'static [Gauge; 3]| gauges.iter().nth(part as usize);
+    let gauge = |gauges: &'static [Gauge; 3]| gauges.get(part as usize);
     if let Some(successful) = gauge(&METRICS.config.successful) {
         successful.set(if taken_up.is_some() { 1.0 } else { 0.0 });
     }
