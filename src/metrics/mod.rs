@@ -66,6 +66,8 @@ metrics! {
     OVERDUE = Gauge "withheld_orders_overdue"
         "Orders past a deadline, by deadline: to give effect (comply_by), or to hold their review (review_due_at).";
     APPROVALS = Gauge "withheld_approvals_pending" "Orders, and liftings of orders, that wait for a second person.";
+    REQUEST_MEMORY = Gauge "withheld_request_memory_seconds"
+        "How long ago the oldest command was written whose request_id is still remembered: a repetition of an older one is not recognised.";
     APPROVAL_OLDEST = Gauge "withheld_approval_oldest_seconds"
         "How long the oldest of these has waited; 0 if none does.";
     APPENDS = Counter "withheld_journal_appends_total"
@@ -149,6 +151,7 @@ struct Metrics {
     overdue: [Gauge; 2],
     approvals: Gauge,
     approval_oldest: Gauge,
+    request_memory: Gauge,
     appends: [Counter; 4],
     append_seconds: Histogram,
     unrecordable: Counter,
@@ -202,6 +205,7 @@ impl Metrics {
             overdue: ALARMING.map(|deadline| metrics::gauge!(OVERDUE.name, "deadline" => deadline.as_str())),
             approvals: metrics::gauge!(APPROVALS.name),
             approval_oldest: metrics::gauge!(APPROVAL_OLDEST.name),
+            request_memory: metrics::gauge!(REQUEST_MEMORY.name),
             appends: OUTCOMES.map(|outcome| metrics::counter!(APPENDS.name, "outcome" => outcome)),
             append_seconds: metrics::histogram!(APPEND_SECONDS.name),
             unrecordable: metrics::counter!(UNRECORDABLE.name),
@@ -357,6 +361,7 @@ struct View {
     overdue: [u64; 2],
     approvals: u64,
     approval_oldest: Duration,
+    request_memory: Duration,
 }
 
 impl View {
@@ -364,6 +369,7 @@ impl View {
         let (published, freshness) = (replica.current(), replica.freshness());
         let Published { state, .. } = &*published;
         let now = published.now(replica.clock());
+        let request = state.oldest_request().and_then(|(_, at)| at);
         let (mut orders, mut overdue, mut approvals, mut oldest) = ([0; 8], [0; 2], 0, now);
         for order in state.orders() {
             let stands = order.state(now);
@@ -388,6 +394,7 @@ impl View {
             overdue,
             approvals,
             approval_oldest: now.duration_since(oldest).unsigned_abs(),
+            request_memory: request.map_or(Duration::ZERO, |at| now.duration_since(at).unsigned_abs()),
         }
     }
 }
@@ -431,6 +438,7 @@ pub fn render(replica: &Replica, readiness: Readiness, tallies: &Tallies) -> Str
         all.overdue.iter().zip(view.overdue).for_each(|(gauge, count)| gauge.set(count as f64));
         all.approvals.set(view.approvals as f64);
         all.approval_oldest.set(view.approval_oldest.as_secs_f64());
+        all.request_memory.set(view.request_memory.as_secs_f64());
         all.handle.render()
     };
     if let Some(name) = replica.journal_name() {

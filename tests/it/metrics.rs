@@ -114,6 +114,7 @@ async fn metrics_are_in_the_format_and_tell_what_there_is() {
         ("withheld_orders_overdue", "gauge"),
         ("withheld_approvals_pending", "gauge"),
         ("withheld_approval_oldest_seconds", "gauge"),
+        ("withheld_request_memory_seconds", "gauge"),
         ("withheld_commands_unrecordable_total", "counter"),
         ("withheld_journal_info", "gauge"),
         ("withheld_journal_fault", "gauge"),
