@@ -207,6 +207,28 @@ async fn a_query_has_a_span_only_in_a_trace_that_is_recorded() {
     assert_eq!(collector.spans().len(), 3, "{:?}", collector.spans());
 }
 
+/// Whoever is not let in could have any number of spans recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_have_no_spans() {
+    let (collector, endpoint) = Collector::start("grpc").await;
+    let (dir, journal) = mk_journal();
+    let access = dir.path().join("access.toml");
+    let people = "anonymous = [\"reader\"]\n[[identity]]\nname = \"desk@example.org\"\nroles = [\"operator\"]\n";
+    std::fs::write(&access, people).unwrap();
+    let service = traced(&journal, "grpc", &endpoint, &["--access", access.to_str().unwrap()]).await;
+    for _ in 0..50 {
+        let get = pb::GetOrderRequest { order_id: "o".to_owned(), consistency: None };
+        let refused = service.orders().await.get_order(within(get, true)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+    // Who is let in has one, as ever.
+    let check = pb::CheckRequest { account_id: ACCOUNT, viewer_country: "IN".to_owned(), ..Default::default() };
+    service.visibility().await.check(within(check, true)).await.unwrap();
+    collector.only("withheld.v1.VisibilityService/Check").await;
+    assert!(service.stop().success());
+    assert_eq!(collector.spans().len(), 1, "{:?}", collector.spans());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_of_the_service_is_an_error_and_its_log_names_the_trace() {
     let (collector, endpoint) = Collector::start("grpc").await;
