@@ -5,7 +5,7 @@ use std::hint::black_box;
 use withheld::domain::country::{UnknownViewerPolicy, Viewer};
 use withheld::domain::rules::Rules;
 use withheld::domain::state::State;
-use withheld::index::{Index, Snapshot};
+use withheld::index::{Distinct, Index, Notice, Snapshot};
 use withheld::record::{decode, encode};
 use withheld::subject_map::Changes;
 
@@ -21,6 +21,7 @@ const BATCH: usize = 500;
 pub fn go(name: &str, times: u64) {
     match name {
         "verdicts" => verdicts(times),
+        "notices" => notices(times),
         "apply" => apply(times),
         "encode" => {
             let entry = mk_order_entry("order", (0..ACCOUNTS).map(id), &Rules::builtin());
@@ -54,6 +55,18 @@ fn verdicts(times: u64) {
         let policy = UnknownViewerPolicy::WorldwideOnly;
         let withheld = black_box(&snapshot).accounts_withheld(black_box(&batch), viewer, policy);
         assert_eq!(withheld.count(), BATCH / 100);
+    }
+}
+
+fn notices(times: u64) {
+    let url = |number: u32| Some(format!("https://example.org/orders/{number}").into());
+    let notice = |number| Notice { basis: None, public_notice_url: url(number), valid_until: None };
+    let notices: Vec<Notice> = (0..3_000).map(notice).collect();
+    for _ in 0..times {
+        let mut distinct = Distinct::default();
+        let numbers = (0..9_000).map(|at| distinct.number(black_box(&notices[at * 7 % notices.len()])));
+        black_box(numbers.collect::<Vec<_>>());
+        assert_eq!(distinct.into_all().len(), notices.len());
     }
 }
 

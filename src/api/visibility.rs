@@ -10,7 +10,7 @@ use super::status::{BadFields, ServiceError};
 use super::{Context, render, watch};
 use crate::domain::country::Viewer;
 use crate::domain::ids::{AccountId, PostId, Revision, Subject};
-use crate::index::Notice;
+use crate::index::{Distinct, Notice};
 use crate::journal::PositionToken;
 use crate::metrics::{self, Shed, verdicts::Tally};
 use crate::net::Connection;
@@ -150,14 +150,10 @@ impl Visibility {
         // One-revision-per-answer: everything below reads this one snapshot.
         let published = self.context.replica.load();
         let (accounts, posts) = (&request.account_ids, &request.post_ids);
-        let mut told: Vec<(&Notice, pb::Scope)> = Vec::new();
-        let mut entry = |at: usize, notice, scope| {
-            let known = told.iter().position(|known| *known == (notice, scope)).unwrap_or_else(|| {
-                told.push((notice, scope));
-                told.len() - 1
-            });
-            let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-            pb::WithheldEntry { index: number(at), withholding: number(known) }
+        let mut told: Distinct<(&Notice, pb::Scope)> = Distinct::default();
+        let mut entry = |at: usize, notice, scope| pb::WithheldEntry {
+            index: u32::try_from(at).unwrap_or(u32::MAX),
+            withholding: told.number((notice, scope)),
         };
         let (index, policy) = (&published.index, self.context.unknown_viewer);
         let found = index.accounts_withheld(accounts, viewer, policy);
@@ -168,7 +164,11 @@ impl Visibility {
         pb::BatchCheckResponse {
             accounts: withheld_accounts,
             posts: withheld_posts,
-            withholdings: told.into_iter().map(|(notice, scope)| render::withholding(notice, scope)).collect(),
+            withholdings: told
+                .into_all()
+                .into_iter()
+                .map(|(notice, scope)| render::withholding(notice, scope))
+                .collect(),
             freshness: self.freshness(&published),
             viewer_country_unknown: viewer == Viewer::Unknown,
             max_batch_size: u32::try_from(self.context.max_batch).unwrap_or(u32::MAX),
