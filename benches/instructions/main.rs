@@ -64,7 +64,7 @@ const LIMITS: [Limit; 7] = [
     // 500 verdicts from a snapshot.
     Limit { name: "verdicts", few: 20, many: 520, most: 31_000 },
     // The notices of a batch of 9,000 accounts that are withheld under 3,000 of them.
-    Limit { name: "notices", few: 2, many: 52, most: 1_000_000 },
+    Limit { name: "notices", few: 2, many: 52, most: 4_504_000 },
     // An order of 1,435 accounts, folded in and published.
     Limit { name: "apply", few: 2, many: 22, most: 2_830_000 },
     // Its entry, written and read.
