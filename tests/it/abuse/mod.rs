@@ -71,6 +71,9 @@ impl Scene {
         let apply = mk_apply(mk_order("o1", &["IN"]), mk_accounts([7]));
         service.orders().await.apply_order(apply).await.unwrap();
         let others = Bystanders::asking(&service.queries).await;
+        // Each of them has its connection: one that is made later would be taken for what the attack has left.
+        let open = "withheld_connections{listener=\"queries\"}";
+        until("the others are there", async || Scrape::of(&service).await.count(open) == bystanders::CONNECTIONS).await;
         let before = Footprint::begin(&service).await;
         Self { _dir: dir, service, others, before }
     }
